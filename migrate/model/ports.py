@@ -1,0 +1,242 @@
+"""
+What the engines ask of the stores, as protocols. Batches of rows throughout, never single rows.
+
+More than one implementation of each is meant: keyset SELECT and COPY, compare-and-set script and
+RESTORE, a ledger in SQL and one that forgets (dry run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from migrate.model.filter import Filter
+from migrate.model.values import (
+    Chunk,
+    ColumnRead,
+    Key,
+    KeyRange,
+    Outcome,
+    Receipt,
+    Record,
+    Reject,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """
+    What to read from a source: the root table, its key, its columns, its filter.
+
+    Args:
+        mapping: Name under which the capture tables count versions.
+
+        columns: In the order in which a chunk's rows hold them.
+
+        key: Names of the key columns; all of them are among `columns`.
+
+        where: None reads every row.
+
+        revision: Number of the mapping's revision, the base of versions without capture.
+    """
+
+    mapping: str
+    schema: str | None
+    table: str
+    key: tuple[ColumnRead, ...]
+    columns: tuple[ColumnRead, ...]
+    where: Filter | None = None
+    revision: int = 1
+
+
+class Extractor(Protocol):
+    """
+    Reads rows of one query in key order. Each read is one short transaction on the primary.
+    """
+
+    def split(self, parts: int) -> list[KeyRange]:
+        """
+        Divide the rows that exist now into at most `parts` ranges of about the same size.
+
+        The last range ends at today's highest key: rows that arrive later belong to another run.
+        Empty where there are no rows.
+
+        Raises:
+            SourceUnavailable: The source did not answer. Safe to repeat.
+        """
+
+    def read(self, within: KeyRange, after: Key | None, limit: int) -> Chunk:
+        """
+        The next rows of a range in the source's key order, with versions, from one snapshot.
+
+        Args:
+            after: Continue behind this key; None starts at the range's low end.
+
+        Returns:
+            At most `limit` rows; no rows means that the range has no more.
+
+        Raises:
+            SchemaDrift: The table is not what it was when this extractor was made.
+            SourceUnavailable: The source did not answer. Safe to repeat.
+        """
+
+    def fetch(self, keys: Sequence[Key]) -> Chunk:
+        """
+        The rows with these keys that exist and pass the filter, in any order.
+        """
+
+    def close(self) -> None:
+        """
+        Give the connections back.
+        """
+
+
+class Loader(Protocol):
+    """
+    Keeps the newest version of every record, whatever order they arrive in.
+    """
+
+    @property
+    def server(self) -> str:
+        """
+        Run id of the server that answered the last write; empty where it may not be asked.
+        """
+
+    def write(self, records: Sequence[Record]) -> Receipt:
+        """
+        Compare-and-set each record. Writing the same batch again changes nothing.
+
+        Not atomic: after an error some records may be stored, and repeating repairs that.
+
+        Raises:
+            Fenced: A newer run took over; nothing was written.
+            TargetLostData: The fence is gone or another's; nothing was written.
+            TargetNotWritable: Redis took no writes for as long as we may wait.
+            TargetUnavailable: Redis did not answer. Safe to repeat.
+        """
+
+    def close(self) -> None:
+        """
+        Give the connections back.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """
+    One range of keys in a run, and how far it is.
+
+    Args:
+        cursor: The last key whose record is acknowledged; None before the first.
+
+        token: Raised at every claim; a save with an older one is refused.
+
+        saves: How often it was saved, so that a save is never counted twice.
+    """
+
+    number: int
+    range: KeyRange
+    cursor: Key | None = None
+    token: int = 0
+    saves: int = 0
+
+    def saved(self, cursor: Key | None) -> Partition:
+        """
+        The partition after one more save.
+        """
+        return replace(self, cursor=cursor, saves=self.saves + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """
+    What one chunk added to a partition, saved in one transaction with its rejects.
+
+    Args:
+        cursor: The last key that was handled.
+
+        done: No rows are left in the range.
+
+        rejects: Kept with the checkpoint, so that no row is passed over unrecorded.
+
+        seconds: That the chunk took.
+
+        done: No rows are left in the range.
+
+        server: The run id of the server that took the records; another one later means that they
+            may be lost and are done again.
+    """
+
+    cursor: Key | None
+    rows: int
+    outcomes: dict[Outcome, int] = field(default_factory=dict)
+    rejects: Sequence[Reject] = ()
+    seconds: float = 0.0
+    done: bool = False
+    server: str = ""
+
+
+class Checkpoints(Protocol):
+    """
+    Where the partitions of one run are handed out and their progress is kept.
+    """
+
+    def claim(self, worker: str) -> Partition | None:
+        """
+        A partition that nobody works on, or None when none is left for us.
+        """
+
+    def save(self, partition: Partition, progress: Progress) -> Partition:
+        """
+        Keep what a chunk added. Durable when this returns.
+
+        Returns:
+            The partition as it is now, for the next save.
+
+        Raises:
+            Fenced: Another worker has claimed the partition since.
+            LedgerFull: Nothing was kept; the chunk will be done again.
+        """
+
+
+class Throttle(Protocol):
+    """
+    Decides how long to hold a run back.
+    """
+
+    def pause(self, rows: int) -> tuple[str, float] | None:
+        """
+        After `rows` more rows: the reason and the seconds to wait now, or None to go on.
+        """
+
+
+class Clock(Protocol):
+    """
+    Time as a port, so that tests own it.
+    """
+
+    def now(self) -> float:
+        """
+        Seconds that only go forward.
+        """
+
+    def sleep(self, seconds: float) -> None:
+        """
+        Wait.
+
+        Raises:
+            Stopped: The run was asked to stop meanwhile.
+        """
+
+
+__all__ = [
+    "Checkpoints",
+    "Clock",
+    "Extractor",
+    "Loader",
+    "Partition",
+    "Progress",
+    "Query",
+    "Throttle",
+]

@@ -1,0 +1,3 @@
+"""
+What the program promises, shown on real servers.
+"""
