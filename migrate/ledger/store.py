@@ -1,0 +1,794 @@
+"""
+The ledger as an object: mappings, runs, partitions, rejects and locks, each change one transaction.
+
+A save that may have been committed before its reply was lost is recognised and not counted twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+
+from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LockHeld, UsageProblem
+from migrate.ledger import keys, tables
+from migrate.ledger.lock import LEASE_S, Holder, this_process
+from migrate.ledger.retry import attempt
+from migrate.model.events import Notify, silent
+from migrate.model.ports import Partition, Progress
+from migrate.model.settings import SourceConfig
+from migrate.model.values import Fault, Key, KeyRange, Outcome, Reject
+
+T = TypeVar("T")
+
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+PENDING, CLAIMED, DONE = "pending", "claimed", "done"
+RUNNING, FINISHED, HALTED = "running", "finished", "halted"
+BUSY_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class MappingState:
+    """
+    What the ledger knows of a mapping: which records it writes and which server holds them.
+
+    Args:
+        fenced: The target's fence carries `run`; before that, a fence of another run is not a loss.
+    """
+
+    name: str
+    fingerprint: str
+    revision: int
+    generation: int
+    run: str
+    address: str
+    topology: str
+    flavour: str
+    version: str
+    fenced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """
+    One run and the sums over its partitions.
+    """
+
+    id: str
+    mapping: str
+    kind: str
+    fingerprint: str
+    source: str
+    target: str
+    status: str
+    exit_code: int | None
+    error: str | None
+    rows_estimated: int
+    workers: int
+    started_at: float
+    updated_at: float
+    finished_at: float | None
+    seconds: float
+    throttled_s: float
+    partitions: int
+    partitions_done: int
+    rows: int
+    rejected: int
+    outcomes: Mapping[Outcome, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReject:
+    """
+    A reject as it lies in the ledger.
+    """
+
+    reject: Reject
+    run: str
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """
+    A mapping's lock and who holds it.
+    """
+
+    mapping: str
+    token: str
+    holder: Holder
+    since: float
+    lease_until: float
+
+
+class Ledger:
+    """
+    Opens, and makes where it is missing, the ledger of a project.
+
+    Args:
+        config: Where it is; sqlite or postgresql.
+
+        wall: Seconds since 1970, for what people read and for leases between hosts.
+
+    Raises:
+        LedgerUnavailable: It did not answer for as long as we may wait.
+        LedgerDamaged: It is no ledger, or one of a newer version.
+    """
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        *,
+        wall: Callable[[], float],
+        sleep: Callable[[float], None],
+        notify: Notify = silent,
+    ) -> None:
+        self.address = config.address
+        self._config = config
+        self._wall = wall
+        self._sleep = sleep
+        self._notify = notify
+        self._engine = _engine(config)
+        self._transact(self._prepare)
+
+    def close(self) -> None:
+        """
+        Give the connections back.
+        """
+        self._engine.dispose()
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        def once() -> T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        return attempt(
+            once,
+            address=self.address,
+            retry_for_s=self._config.retry_for_s,
+            notify=self._notify,
+            sleep=self._sleep,
+        )
+
+    def _prepare(self, connection: Connection) -> None:
+        tables.metadata.create_all(connection)
+        found = connection.scalar(select(tables.layout.c.layout))
+        if found is None:
+            connection.execute(insert(tables.layout).values(layout=tables.LAYOUT))
+        elif found != tables.LAYOUT:
+            raise LedgerDamaged(
+                "The ledger was written by another version of profile-migrate.",
+                where={"ledger": self.address, "layout": found, "known": tables.LAYOUT},
+                next_step="Use the version that wrote it, or name another ledger.",
+            )
+
+    # --- mappings ---------------------------------------------------------------------------
+
+    def mapping(self, name: str) -> MappingState | None:
+        """
+        What is known of a mapping, or None before its first run.
+        """
+        query = select(tables.mapping).where(tables.mapping.c.name == name)
+        row = self._transact(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else MappingState(*row)
+
+    def keep_mapping(self, state: MappingState) -> None:
+        """
+        Remember a mapping's fingerprint, revision and target.
+        """
+
+        def work(connection: Connection) -> None:
+            table = tables.mapping
+            connection.execute(delete(table).where(table.c.name == state.name))
+            values = {c.name: getattr(state, c.name) for c in table.columns}
+            connection.execute(insert(table).values(**values))
+
+        self._transact(work)
+
+    # --- runs -------------------------------------------------------------------------------
+
+    def begin_run(  # noqa: PLR0913 - one row of the ledger, named column by column
+        self,
+        mapping: str,
+        *,
+        kind: str,
+        fingerprint: str,
+        tool: str,
+        source: str,
+        target: str,
+        ranges: Sequence[KeyRange],
+        rows_estimated: int,
+        workers: int,
+    ) -> str:
+        """
+        Write down a run and its partitions in one transaction; an unfinished one is set aside.
+
+        Returns:
+            The id of the run.
+        """
+        run = str(uuid.uuid4())
+        now = self._wall()
+        values = {
+            "id": run,
+            "mapping": mapping,
+            "kind": kind,
+            "fingerprint": fingerprint,
+            "tool": tool,
+            "source": source,
+            "target": target,
+            "status": RUNNING,
+            "rows_estimated": rows_estimated,
+            "workers": workers,
+            "started_at": now,
+            "updated_at": now,
+            "seconds": 0.0,
+            "throttled_s": 0.0,
+        }
+        zero = dict.fromkeys(("token", "saves", "rows", "rejected", *tables.OUTCOMES), 0)
+        parts = [
+            {
+                "run": run,
+                "number": number,
+                "low": keys.dump(part.low),
+                "high": keys.dump(part.high),
+                "status": PENDING,
+                "seconds": 0.0,
+                **zero,
+            }
+            for number, part in enumerate(ranges)
+        ]
+
+        def work(connection: Connection) -> None:
+            self._retire(connection, mapping)
+            connection.execute(insert(tables.run).values(**values))
+            if parts:
+                connection.execute(insert(tables.partition), parts)
+
+        self._transact(work)
+        return run
+
+    def _retire(self, connection: Connection, mapping: str) -> None:
+        """
+        Partitions of earlier runs go; their sums stay with no run that could be resumed.
+        """
+        table = tables.run
+        earlier = select(table.c.id).where(table.c.mapping == mapping, table.c.status != FINISHED)
+        connection.execute(
+            delete(tables.partition).where(tables.partition.c.run.in_(earlier.scalar_subquery()))
+        )
+        connection.execute(
+            delete(table).where(table.c.mapping == mapping, table.c.status != FINISHED)
+        )
+
+    def resume_run(self, run: str, *, workers: int) -> None:
+        """
+        Mark a run as going on and free the partitions that a dead worker held.
+        """
+        self._transact(lambda connection: self._resume(connection, run, workers))
+
+    def _resume(self, connection: Connection, run: str, workers: int) -> None:
+        connection.execute(
+            update(tables.run)
+            .where(tables.run.c.id == run)
+            .values(
+                status=RUNNING, error=None, exit_code=None, workers=workers, updated_at=self._wall()
+            )
+        )
+        part = tables.partition
+        connection.execute(
+            update(part)
+            .where(part.c.run == run, part.c.status == CLAIMED)
+            .values(status=PENDING, owner=None, token=part.c.token + 1)
+        )
+
+    def end_run(
+        self,
+        run: str,
+        *,
+        status: str,
+        exit_code: int,
+        error: str | None,
+        seconds: float,
+        throttled_s: float,
+    ) -> None:
+        """
+        Write down how a run ended. A finished run settles the rejects that it did not see again.
+        """
+
+        def work(connection: Connection) -> None:
+            now = self._wall()
+            table = tables.run
+            connection.execute(
+                update(table)
+                .where(table.c.id == run)
+                .values(
+                    status=status,
+                    exit_code=exit_code,
+                    error=error,
+                    updated_at=now,
+                    finished_at=now if status == FINISHED else None,
+                    seconds=table.c.seconds + seconds,
+                    throttled_s=table.c.throttled_s + throttled_s,
+                )
+            )
+            if status == FINISHED:
+                owner = select(table.c.mapping).where(table.c.id == run).scalar_subquery()
+                connection.execute(
+                    delete(tables.reject).where(
+                        tables.reject.c.mapping == owner, tables.reject.c.run != run
+                    )
+                )
+
+        self._transact(work)
+
+    def last_run(self, mapping: str) -> RunState | None:
+        """
+        The newest run of a mapping with the sums over its partitions.
+        """
+        table = tables.run
+        query = (
+            select(table)
+            .where(table.c.mapping == mapping)
+            .order_by(table.c.started_at.desc())
+            .limit(1)
+        )
+
+        def work(connection: Connection) -> RunState | None:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _run_state(row, _sums(connection, row.id))
+
+        return self._transact(work)
+
+    def redo(self, run: str, *, unless_server: str | None) -> int:
+        """
+        Start the partitions over that another server took, or all of them where none is named.
+
+        Returns:
+            How many partitions will be done again.
+        """
+        part = tables.partition
+
+        def work(connection: Connection) -> int:
+            suspect = part.c.run == run
+            if unless_server is not None:
+                suspect &= (part.c.server.is_not(None)) & (part.c.server != unless_server)
+            numbers = list(connection.scalars(select(part.c.number).where(suspect)))
+            if not numbers:
+                return 0
+            zero = dict.fromkeys(("rows", "rejected", "seconds", *tables.OUTCOMES), 0)
+            connection.execute(
+                update(part)
+                .where(suspect)
+                .values(
+                    status=PENDING,
+                    cursor=None,
+                    owner=None,
+                    server=None,
+                    written_at=None,
+                    token=part.c.token + 1,
+                    **zero,
+                )
+            )
+            connection.execute(
+                delete(tables.reject).where(
+                    tables.reject.c.run == run, tables.reject.c.partition.in_(numbers)
+                )
+            )
+            return len(numbers)
+
+        return self._transact(work)
+
+    def partitions_left(self, run: str) -> int:
+        """
+        How many partitions of a run are not done.
+        """
+        part = tables.partition
+        query = select(func.count()).where(part.c.run == run, part.c.status != DONE)
+        return self._transact(lambda connection: connection.scalar(query) or 0)
+
+    # --- partitions -------------------------------------------------------------------------
+
+    def claim(self, run: str, worker: str) -> Partition | None:
+        """
+        Take a partition that nobody works on; raises its token, so that older workers lose it.
+        """
+        part = tables.partition
+
+        def work(connection: Connection) -> Partition | None:
+            row = connection.execute(
+                select(part)
+                .where(part.c.run == run, part.c.status == PENDING)
+                .order_by(part.c.number)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            ).one_or_none()
+            if row is None:
+                return None
+            connection.execute(
+                update(part)
+                .where(part.c.run == run, part.c.number == row.number)
+                .values(status=CLAIMED, owner=worker, token=row.token + 1)
+            )
+            return Partition(
+                number=row.number,
+                range=KeyRange(keys.load(row.low), keys.load(row.high)),
+                cursor=keys.load(row.cursor),
+                token=row.token + 1,
+                saves=row.saves,
+            )
+
+        return self._transact(work)
+
+    def save(self, run: str, mapping: str, partition: Partition, progress: Progress) -> Partition:
+        """
+        Keep what a chunk added, its rejects included, in one transaction.
+
+        Returns:
+            The partition as it is now.
+
+        Raises:
+            Fenced: Another worker has claimed the partition since.
+            LedgerFull: Nothing was kept; the chunk will be done again.
+        """
+        part = tables.partition
+        here = (part.c.run == run) & (part.c.number == partition.number)
+        added = {
+            name: part.c[name] + progress.outcomes.get(Outcome[name.upper()], 0)
+            for name in tables.OUTCOMES
+        }
+
+        def work(connection: Connection) -> None:
+            now = self._wall()
+            changed = connection.execute(
+                update(part)
+                .where(here, part.c.token == partition.token, part.c.saves == partition.saves)
+                .values(
+                    cursor=keys.dump(progress.cursor),
+                    status=DONE if progress.done else CLAIMED,
+                    saves=partition.saves + 1,
+                    rows=part.c.rows + progress.rows,
+                    rejected=part.c.rejected + _rejected(progress),
+                    seconds=part.c.seconds + progress.seconds,
+                    # The first server stays: a later one means that earlier chunks are suspect.
+                    server=func.coalesce(part.c.server, progress.server or None),
+                    written_at=now,
+                    **added,
+                )
+            ).rowcount
+            if changed == 0:
+                self._was_saved(connection, here, partition)
+                return
+            self._keep_rejects(connection, mapping, run, partition.number, progress.rejects)
+            connection.execute(
+                update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
+            )
+
+        self._transact(work)
+        return partition.saved(progress.cursor)
+
+    def _was_saved(self, connection: Connection, here: Any, partition: Partition) -> None:
+        """
+        Accept a save whose first attempt was committed though its reply was lost.
+        """
+        part = tables.partition
+        row = connection.execute(select(part.c.token, part.c.saves).where(here)).one_or_none()
+        if row is None or tuple(row) != (partition.token, partition.saves + 1):
+            raise Fenced(
+                "Another run or worker took over this partition.",
+                where={"ledger": self.address, "partition": partition.number},
+                next_step="profile-migrate status",
+            )
+
+    def _keep_rejects(
+        self,
+        connection: Connection,
+        mapping: str,
+        run: str,
+        partition: int,
+        rejects: Sequence[Reject],
+    ) -> None:
+        if not rejects:
+            return
+        rows = {
+            keys.dump(reject.key) or "": {
+                "mapping": mapping,
+                "key": keys.dump(reject.key),
+                "run": run,
+                "partition": partition,
+                "column": reject.fault.column,
+                "reason": reject.fault.reason,
+                "detail": reject.fault.detail,
+                "seen_at": self._wall(),
+            }
+            for reject in rejects
+        }
+        table = tables.reject
+        for key in rows:
+            connection.execute(delete(table).where(table.c.mapping == mapping, table.c.key == key))
+        connection.execute(insert(table), list(rows.values()))
+
+    # --- rejects ----------------------------------------------------------------------------
+
+    def rejects(self, mapping: str, *, limit: int | None = None) -> Iterator[OpenReject]:
+        """
+        Open rejects in a stable order, read page by page.
+        """
+        table = tables.reject
+        after = ""
+        left = limit
+        while left is None or left > 0:
+            size = 1_000 if left is None else min(left, 1_000)
+            query = (
+                select(table)
+                .where(table.c.mapping == mapping, table.c.key > after)
+                .order_by(table.c.key)
+                .limit(size)
+            )
+            rows = self._transact(_all_of(query))
+            if not rows:
+                return
+            for row in rows:
+                yield _open_reject(row)
+            after = rows[-1].key
+            left = None if left is None else left - len(rows)
+
+    def count_rejects(self, mapping: str) -> dict[str, int]:
+        """
+        Open rejects by reason.
+        """
+        table = tables.reject
+        query = (
+            select(table.c.reason, func.count())
+            .where(table.c.mapping == mapping)
+            .group_by(table.c.reason)
+            .order_by(table.c.reason)
+        )
+        rows = self._transact(lambda connection: connection.execute(query).all())
+        return {row[0]: row[1] for row in rows}
+
+    def settle(self, mapping: str, settled: Sequence[Key], again: Sequence[Reject]) -> None:
+        """
+        After a replay: forget the rejects that are done, and keep the others with today's reason.
+        """
+        table = tables.reject
+
+        def work(connection: Connection) -> None:
+            for key in settled:
+                connection.execute(
+                    delete(table).where(table.c.mapping == mapping, table.c.key == keys.dump(key))
+                )
+            for reject in again:
+                connection.execute(
+                    update(table)
+                    .where(table.c.mapping == mapping, table.c.key == keys.dump(reject.key))
+                    .values(
+                        column=reject.fault.column,
+                        reason=reject.fault.reason,
+                        detail=reject.fault.detail,
+                        seen_at=self._wall(),
+                    )
+                )
+
+        self._transact(work)
+
+    # --- locks ------------------------------------------------------------------------------
+
+    def lock(self, mapping: str) -> Lock:
+        """
+        Take a mapping for this process; a dead holder of this host is taken over at once.
+
+        Raises:
+            LockHeld: Another process has it; says which.
+        """
+        table = tables.lock
+        me = this_process()
+        token = str(uuid.uuid4())
+
+        def work(connection: Connection) -> Lock:
+            now = self._wall()
+            row = connection.execute(
+                select(table).where(table.c.mapping == mapping).with_for_update()
+            ).one_or_none()
+            if row is not None:
+                self._refuse_if_alive(_lock(row), now)
+                connection.execute(delete(table).where(table.c.mapping == mapping))
+            values = {
+                "mapping": mapping,
+                "token": token,
+                "host": me.host,
+                "boot": me.boot,
+                "pid": me.pid,
+                "born": me.born,
+                "command": me.command,
+                "since": now,
+                "lease_until": now + LEASE_S,
+            }
+            connection.execute(insert(table).values(**values))
+            return Lock(mapping, token, me, now, now + LEASE_S)
+
+        return self._transact(work)
+
+    def _refuse_if_alive(self, lock: Lock, now: float) -> None:
+        gone = lock.holder.is_gone()
+        if gone or (gone is None and lock.lease_until < now):
+            return
+        where: dict[str, object] = {"mapping": lock.mapping, "holder": str(lock.holder)}
+        where["for_s"] = round(now - lock.since)
+        if gone is None:
+            where["lease_ends_in_s"] = round(lock.lease_until - now)
+        raise LockHeld(
+            f"Another run holds mapping '{lock.mapping}'.",
+            where=where,
+            next_step="Wait for it, or stop it; then run the same command again.",
+        )
+
+    def renew(self, lock: Lock) -> bool:
+        """
+        Say that this process lives; False where the lock is no longer its own.
+        """
+        table = tables.lock
+        statement = (
+            update(table)
+            .where(table.c.mapping == lock.mapping, table.c.token == lock.token)
+            .values(lease_until=self._wall() + LEASE_S)
+        )
+        return self._transact(lambda connection: connection.execute(statement).rowcount == 1)
+
+    def unlock(self, lock: Lock) -> None:
+        """
+        Give a mapping back; nothing happens where another process took it over.
+        """
+        table = tables.lock
+        statement = delete(table).where(
+            table.c.mapping == lock.mapping, table.c.token == lock.token
+        )
+        self._transact(lambda connection: connection.execute(statement))
+
+    def lock_of(self, mapping: str) -> Lock | None:
+        """
+        Who holds a mapping now, dead holders left out.
+        """
+        table = tables.lock
+        query = select(table).where(table.c.mapping == mapping)
+        row = self._transact(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            return None
+        lock = _lock(row)
+        gone = lock.holder.is_gone()
+        return None if gone or (gone is None and lock.lease_until < self._wall()) else lock
+
+
+def _all_of(query: Select[Any]) -> Callable[[Connection], Sequence[Row[Any]]]:
+    return lambda connection: connection.execute(query).all()
+
+
+def _rejected(progress: Progress) -> int:
+    """
+    Rejects that have no outcome of their own; collisions and conflicts are counted as outcomes.
+    """
+    unwritten = (Outcome.COLLISION, Outcome.CONFLICT)
+    return len(progress.rejects) - sum(progress.outcomes.get(kind, 0) for kind in unwritten)
+
+
+def _lock(row: Row[Any]) -> Lock:
+    holder = Holder(row.host, row.boot, row.pid, row.born, row.command)
+    return Lock(row.mapping, row.token, holder, row.since, row.lease_until)
+
+
+def _open_reject(row: Row[Any]) -> OpenReject:
+    key = keys.load(row.key) or ()
+    fault = Fault(row.column, row.reason, row.detail)
+    return OpenReject(Reject(key, fault), row.run, row.seen_at)
+
+
+def _sums(connection: Connection, run: str) -> Row[Any]:
+    part = tables.partition
+    done = func.sum(func.coalesce((part.c.status == DONE).cast(Integer), 0))
+    return connection.execute(
+        select(
+            func.count().label("partitions"),
+            func.coalesce(done, 0).label("partitions_done"),
+            func.coalesce(func.sum(part.c.rows), 0).label("rows"),
+            func.coalesce(func.sum(part.c.rejected), 0).label("rejected"),
+            *(func.coalesce(func.sum(part.c[name]), 0).label(name) for name in tables.OUTCOMES),
+        ).where(part.c.run == run)
+    ).one()
+
+
+def _run_state(row: Row[Any], sums: Row[Any]) -> RunState:
+    known = {
+        name: getattr(row, name) for name in RunState.__dataclass_fields__ if hasattr(row, name)
+    }
+    known |= {
+        "partitions": int(sums.partitions),
+        "partitions_done": int(sums.partitions_done),
+        "rows": int(sums.rows),
+        "rejected": int(sums.rejected),
+        "outcomes": {Outcome[name.upper()]: int(getattr(sums, name)) for name in tables.OUTCOMES},
+    }
+    return RunState(**known)
+
+
+def _engine(config: SourceConfig) -> Engine:
+    driver = DRIVERS.get(config.dialect)
+    if driver is None:
+        raise UsageProblem(
+            f"The ledger cannot live in {config.dialect} in this version.",
+            where={"ledger": config.address},
+            next_step="Name a sqlite or postgresql URL under `ledger:`.",
+        )
+    if config.dialect == "sqlite":
+        return _sqlite_engine(config)
+    url = URL.create(
+        driver,
+        username=config.username,
+        password=config.password.reveal() if config.password else None,
+        host=config.host,
+        port=config.port,
+        database=config.database,
+        query=dict(config.options),
+    )
+    return create_engine(url, poolclass=NullPool, hide_parameters=True)
+
+
+def _sqlite_engine(config: SourceConfig) -> Engine:
+    path = config.database or ":memory:"
+    in_memory = path == ":memory:"
+    if not in_memory:
+        _private_folder(Path(path))
+    engine = create_engine(
+        URL.create("sqlite", database=path),
+        poolclass=StaticPool if in_memory else QueuePool,
+        hide_parameters=True,
+    )
+    pages = config.options.get("max_page_count")
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if pages is not None and pages.isdecimal():
+            connection.execute(f"PRAGMA max_page_count = {int(pages)}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a writer meets SQLITE_BUSY without waiting.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _private_folder(path: Path) -> None:
+    """
+    Make the ledger's folder and file readable by this user only: rejects name people's keys.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise LedgerAccessDenied(
+            "The ledger's file cannot be made or written.",
+            where={"ledger": str(path), "reason": error.strerror or type(error).__name__},
+            next_step="Give this user the right to write there, or name another ledger.",
+        ) from None

@@ -1,0 +1,405 @@
+"""
+The ledger keeps what is done, in one transaction a chunk, and hands each partition to one worker.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LedgerFull, LockHeld
+from migrate.ledger import keys
+from migrate.ledger.lock import Holder, this_process
+from migrate.ledger.store import FINISHED, HALTED, Ledger, MappingState
+from migrate.model.ports import Progress
+from migrate.model.settings import SourceConfig
+from migrate.model.values import Fault, KeyRange, Outcome, Reject
+
+Open = Callable[..., Ledger]
+RANGES = [KeyRange(None, (10,)), KeyRange((10,), (20,))]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """
+    Opens ledgers in one file, and closes them.
+    """
+    made: list[Ledger] = []
+
+    def open_ledger(wall: Callable[[], float] = time.time, **options: str) -> Ledger:
+        config = SourceConfig(
+            "sqlite",
+            database=str(tmp_path / "state" / "ledger.db"),
+            options=options,
+            retry_for_s=0.2,
+        )
+        made.append(Ledger(config, wall=wall, sleep=time.sleep))
+        return made[-1]
+
+    yield open_ledger
+    for ledger in made:
+        ledger.close()
+
+
+def begin(ledger: Ledger, mapping: str = "users") -> str:
+    """
+    A run over two partitions.
+    """
+    return ledger.begin_run(
+        mapping,
+        kind="backfill",
+        fingerprint="f",
+        tool="0",
+        source="s",
+        target="t",
+        ranges=RANGES,
+        rows_estimated=20,
+        workers=1,
+    )
+
+
+def reject(number: int) -> Reject:
+    """
+    A reject of one row.
+    """
+    return Reject((number,), Fault("age", "wrong-type", "holds text"))
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(), st.text(st.characters(codec="utf-8")), st.binary()), min_size=1
+    )
+)
+def test_keys_read_back_exactly(parts: list[int | str | bytes]) -> None:
+    """
+    Numbers, texts and bytes stay what they are.
+    """
+    assert keys.load(keys.dump(tuple(parts))) == tuple(parts)
+
+
+def test_progress_survives_the_process(opened: Open) -> None:
+    """
+    What was saved by one ledger object is the cursor that another hands out.
+    """
+    first = opened()
+    run = begin(first)
+    partition = first.claim(run, "w")
+    assert partition is not None
+    first.save(run, "users", partition, Progress((7,), 5, {Outcome.WRITTEN: 5}))
+    first.close()
+
+    second = opened()
+    second.resume_run(run, workers=1)
+    again = second.claim(run, "w")
+    state = second.last_run("users")
+
+    assert again is not None and again.cursor == (7,) and again.range == RANGES[0]
+    assert state is not None and (state.rows, state.outcomes[Outcome.WRITTEN]) == (5, 5)
+
+
+def test_two_workers_never_get_the_same_partition(opened: Open) -> None:
+    """
+    Each claim hands out another partition until none is left.
+    """
+    one, other = opened(), opened()
+    run = begin(one)
+
+    claimed = [one.claim(run, "a"), other.claim(run, "b"), one.claim(run, "a")]
+
+    assert [p.number if p else None for p in claimed] == [0, 1, None]
+
+
+def test_a_worker_that_was_given_up_cannot_save(opened: Open) -> None:
+    """
+    After the run was resumed elsewhere, the old worker's save is refused and changes nothing.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    old = ledger.claim(run, "old")
+    assert old is not None
+    ledger.resume_run(run, workers=1)
+    new = ledger.claim(run, "new")
+    assert new is not None
+
+    with pytest.raises(Fenced):
+        ledger.save(run, "users", old, Progress((9,), 9, rejects=[reject(1)]))
+
+    ledger.save(run, "users", new, Progress((3,), 3))
+    state = ledger.last_run("users")
+    assert state is not None and state.rows == 3
+    assert ledger.count_rejects("users") == {}
+
+
+def test_a_save_is_counted_once_though_it_is_sent_twice(opened: Open) -> None:
+    """
+    The second attempt of a save whose reply was lost is accepted and adds nothing.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    partition = ledger.claim(run, "w")
+    assert partition is not None
+
+    for _ in range(2):
+        ledger.save(run, "users", partition, Progress((7,), 5, {Outcome.SAME: 5}))
+
+    state = ledger.last_run("users")
+    assert state is not None and state.rows == 5
+
+
+def test_rejects_are_saved_with_the_checkpoint_or_not_at_all(opened: Open) -> None:
+    """
+    A full ledger keeps neither the cursor nor the rejects of a chunk.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    partition = ledger.claim(run, "w")
+    assert partition is not None
+    ledger.close()
+    full = opened(max_page_count="1")
+    many = [Reject((number,), Fault("age", "wrong-type", "x" * 200)) for number in range(5_000)]
+
+    with pytest.raises(LedgerFull):
+        full.save(run, "users", partition, Progress((7,), 5_000, rejects=many))
+
+    roomy = opened()
+    assert roomy.count_rejects("users") == {}
+    roomy.save(run, "users", partition, Progress((7,), 5_000, rejects=many))
+    assert roomy.count_rejects("users") == {"wrong-type": 5_000}
+
+
+def test_rejects_are_read_page_by_page_in_a_stable_order(opened: Open) -> None:
+    """
+    Every open reject comes once, with its key, column and reason.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    partition = ledger.claim(run, "w")
+    assert partition is not None
+    wanted = [reject(number) for number in range(2_500)]
+    ledger.save(run, "users", partition, Progress((7,), 2_500, rejects=wanted))
+
+    found = [entry.reject for entry in ledger.rejects("users")]
+
+    assert sorted(found, key=lambda r: r.key) == wanted
+    assert len(list(ledger.rejects("users", limit=7))) == 7
+
+
+def test_a_finished_run_settles_the_rejects_it_did_not_see_again(opened: Open) -> None:
+    """
+    Rows that were repaired in SQL leave the list; rows that are still bad stay.
+    """
+    ledger = opened()
+    first = begin(ledger)
+    partition = ledger.claim(first, "w")
+    assert partition is not None
+    ledger.save(first, "users", partition, Progress((7,), 2, rejects=[reject(1), reject(2)]))
+    ledger.end_run(first, status=FINISHED, exit_code=3, error=None, seconds=1, throttled_s=0)
+    second = begin(ledger)
+    partition = ledger.claim(second, "w")
+    assert partition is not None
+    ledger.save(second, "users", partition, Progress((7,), 2, rejects=[reject(2)]))
+
+    ledger.end_run(second, status=FINISHED, exit_code=3, error=None, seconds=1, throttled_s=0)
+
+    assert [entry.reject.key for entry in ledger.rejects("users")] == [(2,)]
+
+
+def test_a_replay_settles_and_updates(opened: Open) -> None:
+    """
+    A replayed reject leaves the list when it was written, or carries today's reason.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    partition = ledger.claim(run, "w")
+    assert partition is not None
+    ledger.save(run, "users", partition, Progress((7,), 2, rejects=[reject(1), reject(2)]))
+    later = replace(reject(2), fault=Fault("name", "invalid-utf8", "is not UTF-8"))
+
+    ledger.settle("users", [(1,)], [later])
+
+    assert [entry.reject for entry in ledger.rejects("users")] == [later]
+
+
+def test_partitions_of_another_server_are_done_again(opened: Open) -> None:
+    """
+    What a server took that has restarted since starts over; what today's server took stays.
+    """
+    ledger = opened()
+    run = begin(ledger)
+    for server in ("old", "new"):
+        partition = ledger.claim(run, "w")
+        assert partition is not None
+        partition = ledger.save(
+            run,
+            "users",
+            partition,
+            Progress((7,), 5, rejects=[reject(partition.number)], server=server),
+        )
+        ledger.save(run, "users", partition, Progress((9,), 1, done=True, server="new"))
+
+    assert ledger.redo(run, unless_server="new") == 1
+
+    again = ledger.claim(run, "w")
+    state = ledger.last_run("users")
+    assert again is not None and (again.number, again.cursor) == (0, None)
+    assert state is not None and (state.rows, state.partitions_done) == (6, 1)
+    assert [entry.reject.key for entry in ledger.rejects("users")] == [(1,)]
+
+
+def test_a_new_run_sets_an_unfinished_one_aside(opened: Open) -> None:
+    """
+    After starting over only the new run's partitions are handed out.
+    """
+    ledger = opened()
+    old = begin(ledger)
+    ledger.end_run(old, status=HALTED, exit_code=5, error="x", seconds=1, throttled_s=0)
+
+    new = begin(ledger)
+
+    state = ledger.last_run("users")
+    assert state is not None and state.id == new
+    assert ledger.claim(old, "w") is None
+
+
+def test_a_mapping_is_remembered(opened: Open) -> None:
+    """
+    The newest state of a mapping is the one that comes back.
+    """
+    ledger = opened()
+    state = MappingState("users", "f", 1, 0, "r", "redis://x/0", "standalone", "redis", "7", False)
+
+    ledger.keep_mapping(state)
+    ledger.keep_mapping(replace(state, revision=2, fenced=True))
+
+    assert ledger.mapping("users") == replace(state, revision=2, fenced=True)
+    assert ledger.mapping("others") is None
+
+
+def test_the_second_run_is_told_who_holds_the_mapping(opened: Open) -> None:
+    """
+    A lock of a living process is refused with its number and host.
+    """
+    one, other = opened(), opened()
+    one.lock("users")
+
+    with pytest.raises(LockHeld) as refused:
+        other.lock("users")
+
+    assert str(os.getpid()) in str(refused.value.where["holder"])
+    assert other.lock("others").mapping == "others"
+
+
+def test_a_dead_holder_is_taken_over_at_once(opened: Open, tmp_path: Path) -> None:
+    """
+    The lock of a process that was killed stops nobody.
+    """
+    ledger = opened()
+    code = (
+        "import os, time\n"
+        "from migrate.ledger.store import Ledger\n"
+        "from migrate.model.settings import SourceConfig\n"
+        f"config = SourceConfig('sqlite', database={ledger.address.removeprefix('sqlite:///')!r})\n"
+        "Ledger(config, wall=time.time, sleep=time.sleep).lock('users')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert ended.returncode == -9
+
+    assert ledger.lock_of("users") is None
+    assert ledger.lock("users").holder == this_process()
+
+
+def test_a_lock_of_another_host_stands_until_its_lease_ends(opened: Open) -> None:
+    """
+    What this host cannot know, the lease decides; renewing moves it on.
+    """
+    now = [1_000.0]
+    ledger = opened(wall=lambda: now[0])
+    lock = ledger.lock("users")
+    with closing(sqlite3.connect(ledger.address.removeprefix("sqlite:///"))) as raw, raw:
+        raw.execute("UPDATE migrate_lock SET host = 'elsewhere'")
+    now[0] += 20
+    assert ledger.renew(lock)
+    now[0] += 20
+
+    with pytest.raises(LockHeld) as refused:
+        ledger.lock("users")
+    now[0] += 20
+    taken = ledger.lock("users")
+
+    assert refused.value.where["lease_ends_in_s"] == 10
+    assert not ledger.renew(lock)
+    ledger.unlock(lock)
+    assert ledger.lock_of("users") == taken
+
+
+def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
+    """
+    The same number with another birth is another process.
+    """
+    me = this_process()
+
+    assert me.is_gone() is False
+    assert replace(me, born="1").is_gone() is True
+    assert replace(me, host="elsewhere").is_gone() is None
+    assert isinstance(me, Holder)
+
+
+def test_the_ledger_is_for_this_user_only(opened: Open) -> None:
+    """
+    Rejects name people's keys: folder and file are closed to others.
+    """
+    ledger = opened()
+    path = Path(ledger.address.removeprefix("sqlite:///"))
+
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_no_ledger_is_refused(opened: Open, tmp_path: Path) -> None:
+    """
+    A damaged file is said to be damaged and is never begun anew.
+    """
+    path = tmp_path / "state" / "ledger.db"
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, and long enough to be looked at" * 20)
+
+    with pytest.raises(LedgerDamaged):
+        opened()
+
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+def test_a_ledger_of_a_newer_version_is_refused(opened: Open) -> None:
+    """
+    A layout that this version does not know is not touched.
+    """
+    ledger = opened()
+    with closing(sqlite3.connect(ledger.address.removeprefix("sqlite:///"))) as raw, raw:
+        raw.execute("UPDATE migrate_ledger SET layout = 99")
+
+    with pytest.raises(LedgerDamaged):
+        opened()
+
+
+def test_a_ledger_that_cannot_be_made_says_so() -> None:
+    """
+    A folder that cannot exist is a missing right, with the path.
+    """
+    config = SourceConfig("sqlite", database="/proc/no/such/ledger.db")
+
+    with pytest.raises(LedgerAccessDenied) as refused:
+        Ledger(config, wall=time.time, sleep=time.sleep)
+
+    assert "/proc/no/such/ledger.db" in str(refused.value.where)
