@@ -1,0 +1,3 @@
+"""
+Executors: who runs the partitions of a run. Today processes of this machine.
+"""

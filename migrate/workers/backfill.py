@@ -1,0 +1,503 @@
+"""
+A whole backfill: take the lock, decide how to begin, hand out the work, write down how it ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from migrate import __version__
+from migrate.errors import (
+    ChecksFailed,
+    ExitCode,
+    Incomplete,
+    MigrateError,
+    SchemaMismatch,
+    UnsafeTarget,
+)
+from migrate.ledger.lock import LEASE_S
+from migrate.ledger.store import (
+    FINISHED,
+    HALTED,
+    Ledger,
+    Lock,
+    MappingState,
+    RunState,
+)
+from migrate.mapping.compile import CompiledMapping, compile_mapping
+from migrate.mapping.values import Mapping
+from migrate.model.events import ChunkCopied, Event, Notify, Throttled
+from migrate.model.ports import Extractor
+from migrate.model.settings import Settings
+from migrate.model.values import Fence, KeyRange, Outcome, Table
+from migrate.pipeline.opening import Opening, Way, decide
+from migrate.source.store import SqlSource
+from migrate.target.health import unsafe
+from migrate.target.store import RedisTarget
+from migrate.workers.local import run_local
+from migrate.workers.stopping import Requested, StoppableClock
+from migrate.workers.work import Job
+
+ROWS_A_PARTITION = 50_000
+PARTITIONS_A_WORKER = 4
+MOST_PARTITIONS = 1_024
+ROUNDS = 3
+"""How often partitions are done again because the server restarted meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What the user asked for.
+
+    Args:
+        limit: Rows to copy in this execution; None copies all.
+
+        start_over: Forget the checkpoints and take the target and mapping as they are now.
+
+        accept_eviction: The user knows that the target may drop records.
+    """
+
+    workers: int = 1
+    dry_run: bool = False
+    limit: int | None = None
+    start_over: bool = False
+    accept_eviction: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """
+    How a backfill went, filled while it goes on.
+
+    Args:
+        way: How it began.
+
+        redone: Partitions done again because the target may have lost them.
+
+        rows, outcomes, rejected: Of this execution alone.
+
+        run: Sums over all executions of the run; None for a dry run.
+
+        open_rejects: In the ledger now, by reason.
+    """
+
+    mapping: str
+    dry_run: bool = False
+    way: Way | None = None
+    redone: int = 0
+    rows_estimated: int = 0
+    rows_before: int = 0
+    rows: int = 0
+    outcomes: dict[Outcome, int] = field(default_factory=dict)
+    rejected: int = 0
+    seconds: float = 0.0
+    throttled_s: float = 0.0
+    complete: bool = False
+    run: RunState | None = None
+    open_rejects: dict[str, int] = field(default_factory=dict)
+
+    def count(self, event: Event) -> None:
+        """
+        Add what an event tells.
+        """
+        if isinstance(event, ChunkCopied):
+            self.rows += event.rows
+            self.rejected += event.rejects
+            for outcome, number in event.outcomes.items():
+                self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
+        elif isinstance(event, Throttled):
+            self.throttled_s += event.seconds
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """
+        Of a backfill that came to its end.
+        """
+        unwritten = self.outcomes.get(Outcome.COLLISION, 0) + self.outcomes.get(Outcome.CONFLICT, 0)
+        if self.open_rejects or (self.dry_run and self.rejected + unwritten):
+            return ExitCode.DIFFERENCES
+        return ExitCode.DONE
+
+
+class Backfill:
+    """
+    One execution of a backfill; `report` is right at any time.
+
+    Args:
+        requested: Asked between chunks whether to stop.
+
+        notify: Told before each wait of the stores that are opened here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        mapping: Mapping,
+        request: Request,
+        *,
+        requested: Requested,
+        notify: Notify,
+    ) -> None:
+        self.report = Report(mapping.name, dry_run=request.dry_run)
+        self._settings = settings
+        self._mapping = mapping
+        self._request = request
+        self._requested = requested
+        self._notify = notify
+        self._clock = StoppableClock(requested)
+
+    def run(self) -> Iterator[Event]:
+        """
+        Do it.
+
+        Yields:
+            What the workers report.
+
+        Raises:
+            MigrateError: Why it did not come to its end; the ledger keeps what was done.
+        """
+        began = self._clock.now()
+        with ExitStack() as stack:
+            try:
+                for event in self._run(stack):
+                    self.report.count(event)
+                    yield event
+            finally:
+                self.report.seconds = self._clock.now() - began
+
+    def _run(self, stack: ExitStack) -> Iterator[Event]:
+        source = stack.enter_context(
+            closing(SqlSource.open(self._settings.source, self._notify, sleep=self._clock.sleep))
+        )
+        target = stack.enter_context(
+            closing(RedisTarget.open(self._settings.redis["target"], self._notify, self._clock))
+        )
+        table = find_table(source, self._mapping)
+        compiled = compile_mapping(self._mapping, table)
+        refuse_null_keys(source, compiled)
+        if self._request.dry_run:
+            yield from self._dry_run(source, compiled, table)
+            return
+        ledger = stack.enter_context(closing(self._ledger()))
+        stack.enter_context(held(ledger, self._mapping.name))
+        yield from self._wet_run(ledger, source, target, compiled, table)
+
+    def _ledger(self) -> Ledger:
+        return Ledger(
+            self._settings.ledger, wall=time.time, sleep=self._clock.sleep, notify=self._notify
+        )
+
+    # --- dry --------------------------------------------------------------------------------
+
+    def _dry_run(
+        self, source: SqlSource, compiled: CompiledMapping, table: Table
+    ) -> Iterator[Event]:
+        extractor = source.extractor(compiled.query, table)
+        with closing(extractor):
+            ranges = extractor.split(1)
+            generation = _generation(extractor, ranges)
+        self.report.rows_estimated = source.count(compiled.query, estimate=True)
+        job = Job(
+            settings=self._settings,
+            mapping=self._mapping,
+            table=table,
+            revision=1,
+            generation=generation,
+            fence=None,
+            run=None,
+            ranges=tuple(ranges),
+            limit=self._request.limit,
+        )
+        yield from run_local(job, self._requested)
+        self.report.complete = True
+
+    # --- wet --------------------------------------------------------------------------------
+
+    def _wet_run(
+        self,
+        ledger: Ledger,
+        source: SqlSource,
+        target: RedisTarget,
+        compiled: CompiledMapping,
+        table: Table,
+    ) -> Iterator[Event]:
+        self._refuse_unsafe(target)
+        extractor = source.extractor(compiled.query, table)
+        with closing(extractor):
+            opening = self._open(ledger, target, compiled)
+            generation = _generation(extractor, [KeyRange()])
+            fence = self._begin(ledger, target, compiled, opening, generation)
+            run = self._resume(ledger, target, compiled, opening)
+            if run is None:
+                rows = source.count(compiled.query, estimate=True)
+                ranges = extractor.split(_parts(rows, self._request.workers))
+                run = self._plan(ledger, target, source, compiled, ranges, rows)
+        job = Job(
+            settings=self._settings,
+            mapping=self._mapping,
+            table=table,
+            revision=opening.revision,
+            generation=generation,
+            fence=fence,
+            run=run,
+            workers=1 if self._request.limit is not None else self._request.workers,
+            limit=self._request.limit,
+        )
+        yield from self._execute(ledger, target, job, run)
+
+    def _refuse_unsafe(self, target: RedisTarget) -> None:
+        for concern in unsafe(target.health()):
+            # The other concerns show themselves as a refused write, which waits.
+            if concern.check == "eviction" and not self._request.accept_eviction:
+                raise UnsafeTarget(
+                    concern.message,
+                    where={"redis": self._settings.redis["target"].address},
+                    next_step=f"{concern.fix} The flag for that is --accept-eviction.",
+                )
+
+    def _open(self, ledger: Ledger, target: RedisTarget, compiled: CompiledMapping) -> Opening:
+        return decide(
+            compiled.name,
+            compiled.fingerprint,
+            ledger.mapping(compiled.name),
+            target.fence(compiled.name),
+            target.identity(),
+            empty=target.is_empty,
+            start_over=self._request.start_over,
+        )
+
+    def _begin(
+        self,
+        ledger: Ledger,
+        target: RedisTarget,
+        compiled: CompiledMapping,
+        opening: Opening,
+        generation: int,
+    ) -> Fence:
+        """
+        Write down the intent, take the fence, write down that it is taken.
+
+        In this order a kill in between leaves a fence that the next run knows as its own.
+        """
+        identity = target.identity()
+
+        def keep(*, fenced: bool) -> None:
+            ledger.keep_mapping(
+                MappingState(
+                    name=compiled.name,
+                    fingerprint=compiled.fingerprint,
+                    revision=opening.revision,
+                    generation=generation,
+                    run=opening.run,
+                    address=identity.address,
+                    topology=identity.topology,
+                    flavour=identity.flavour,
+                    version=identity.version,
+                    fenced=fenced,
+                )
+            )
+
+        if opening.way is not Way.CONTINUE:
+            keep(fenced=False)
+        fence = target.begin(
+            compiled.name,
+            run=opening.run,
+            expected=opening.expected,
+            generation=generation,
+            revision=opening.revision,
+            fingerprint=compiled.fingerprint,
+            start_over=opening.way is Way.START_OVER,
+        )
+        keep(fenced=True)
+        self.report.way = opening.way
+        return fence
+
+    def _resume(
+        self, ledger: Ledger, target: RedisTarget, compiled: CompiledMapping, opening: Opening
+    ) -> str | None:
+        """
+        The unfinished run to go on with, or None where a new one has to be planned.
+        """
+        last = ledger.last_run(compiled.name)
+        if opening.way in (Way.FIRST, Way.START_OVER) or last is None or last.status == FINISHED:
+            return None
+        ledger.resume_run(last.id, workers=self._request.workers)
+        server = target.identity().run_id
+        if opening.way is Way.REDO:
+            self.report.redone += ledger.redo(last.id, unless_server=None)
+        elif server:
+            self.report.redone += ledger.redo(last.id, unless_server=server)
+        self.report.rows_estimated = last.rows_estimated
+        resumed = ledger.last_run(compiled.name)
+        self.report.rows_before = resumed.rows if resumed else 0
+        return last.id
+
+    def _plan(
+        self,
+        ledger: Ledger,
+        target: RedisTarget,
+        source: SqlSource,
+        compiled: CompiledMapping,
+        ranges: list[KeyRange],
+        rows: int,
+    ) -> str:
+        self.report.rows_estimated = rows
+        return ledger.begin_run(
+            compiled.name,
+            kind="backfill",
+            fingerprint=compiled.fingerprint,
+            tool=__version__,
+            source=self._settings.source.address,
+            target=target.identity().address,
+            ranges=ranges,
+            rows_estimated=rows,
+            workers=self._request.workers,
+        )
+
+    def _execute(self, ledger: Ledger, target: RedisTarget, job: Job, run: str) -> Iterator[Event]:
+        status, code, error = HALTED, int(ExitCode.FAILED), None
+        began = self._clock.now()
+        try:
+            yield from self._rounds(ledger, target, job, run)
+            self.report.complete = ledger.partitions_left(run) == 0
+            status = FINISHED if self.report.complete else HALTED
+            code = int(ExitCode.DONE)
+        except MigrateError as failed:
+            code, error = int(failed.exit_code), failed.code
+            raise
+        finally:
+            self._end(ledger, run, status, code, error, self._clock.now() - began)
+
+    def _rounds(self, ledger: Ledger, target: RedisTarget, job: Job, run: str) -> Iterator[Event]:
+        """
+        Run the job, and again what a restart of the server may have lost meanwhile.
+        """
+        for _ in range(ROUNDS):
+            yield from run_local(job, self._requested)
+            server = target.identity().run_id
+            lost = ledger.redo(run, unless_server=server) if server else 0
+            if not lost or job.limit is not None:
+                return
+            self.report.redone += lost
+        raise Incomplete(
+            "Redis restarted again and again while the backfill was going on.",
+            where={"mapping": job.mapping.name, "rounds": ROUNDS},
+            next_step="Find out why it restarts; then run the same command again.",
+        )
+
+    def _end(
+        self, ledger: Ledger, run: str, status: str, code: int, error: str | None, seconds: float
+    ) -> None:
+        """
+        Write down how it ended, as far as the ledger can still be written.
+        """
+        mapping = self._mapping.name
+        try:
+            ledger.end_run(
+                run,
+                status=status,
+                exit_code=code,
+                error=error,
+                seconds=seconds,
+                throttled_s=self.report.throttled_s,
+            )
+            self.report.open_rejects = ledger.count_rejects(mapping)
+            self.report.run = ledger.last_run(mapping)
+        except MigrateError:
+            # The next run repairs a run without an end; a success must not hide behind it.
+            if error is None:
+                raise
+
+
+def find_table(source: SqlSource, mapping: Mapping) -> Table:
+    """
+    The mapping's root table from the catalogue.
+
+    Raises:
+        SchemaMismatch: There is no such table; names the nearest.
+    """
+    table = source.reflect(mapping.schema, mapping.table)
+    if table is not None:
+        return table
+    names = source.tables(mapping.schema)
+    near = get_close_matches(mapping.table, names, n=1)
+    fix = f"Did you mean '{near[0]}'?" if near else "Check the schema and this user's rights."
+    raise SchemaMismatch(
+        [
+            mapping.problem(
+                ("source", "table"),
+                "missing-table",
+                f"The source has no table '{mapping.table}'.",
+                fix,
+            )
+        ]
+    )
+
+
+def refuse_null_keys(source: SqlSource, compiled: CompiledMapping) -> None:
+    """
+    Keyset pages never see a row whose key is NULL: such a table is refused, not half copied.
+
+    Raises:
+        ChecksFailed: With the number of such rows.
+    """
+    if not any(read.column.nullable for read in compiled.query.key):
+        return
+    count = source.null_keys(compiled.query)
+    if count:
+        raise ChecksFailed(
+            f"{count} rows have NULL in their key and could not be copied.",
+            where={"mapping": compiled.name, "table": compiled.query.table},
+            next_step="Give these rows a key, or exclude them with `where: key IS NOT NULL`.",
+        )
+
+
+def _parts(rows: int, workers: int) -> int:
+    """
+    Enough partitions that workers end together, not so many that claiming them shows.
+    """
+    wanted = max(rows // ROWS_A_PARTITION, workers * PARTITIONS_A_WORKER if rows > 1_000 else 1)
+    return max(1, min(MOST_PARTITIONS, wanted))
+
+
+def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:
+    """
+    The capture generation that the next chunk will carry.
+    """
+    return extractor.read(ranges[0], None, 1).generation if ranges else 0
+
+
+@contextmanager
+def held(ledger: Ledger, mapping: str) -> Iterator[Lock]:
+    """
+    Hold a mapping's lock and renew it while the block runs.
+    """
+    lock = ledger.lock(mapping)
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(LEASE_S / 3):
+            try:
+                if not ledger.renew(lock):
+                    return  # taken over: the fence keeps us from writing
+            except MigrateError:
+                continue  # the run itself will meet the same trouble and say so
+
+    thread = threading.Thread(target=renew, name="lock-lease", daemon=True)
+    thread.start()
+    try:
+        yield lock
+    finally:
+        over.set()
+        thread.join()
+        try:
+            ledger.unlock(lock)
+        except MigrateError:
+            # A lock that cannot be given back lapses with this process.
+            over.set()

@@ -1,0 +1,206 @@
+"""
+The local executor: one process works in place, several are spawned and watched.
+
+A worker that dies takes its chunk with it and nothing else; a worker whose parent dies stops at
+its next chunk.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import cast
+
+from migrate.errors import ExitCode, MigrateError, Unexpected, WorkerDied
+from migrate.model.events import Event, Waiting
+from migrate.workers.stopping import Requested
+from migrate.workers.work import Job, work
+
+POLL_S = 0.2
+"""How often the parent looks whether a stop was asked for."""
+
+SEVERITY = (
+    ExitCode.AMBIGUOUS,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.LOCKED,
+    ExitCode.REFUSED,
+    ExitCode.UNREACHABLE,
+    ExitCode.INCOMPLETE,
+)
+"""Which of several workers' errors is told; a stop comes last."""
+
+
+def run_local(job: Job, requested: Requested) -> Iterator[Event]:
+    """
+    Run a job on `job.workers` processes.
+
+    Yields:
+        The events of all workers, in the order of their arrival.
+
+    Raises:
+        MigrateError: The gravest error of a worker, once all have ended.
+    """
+    if job.workers == 1:
+        yield from _in_place(job, requested)
+    else:
+        yield from _Team(job, requested).run()
+
+
+def _in_place(job: Job, requested: Requested) -> Iterator[Event]:
+    # Adapters report waits by calling; a generator can only hand them on with its next event.
+    waits: list[Waiting] = []
+    for event in work(job, "worker-0", requested, waits.append):
+        yield from waits
+        waits.clear()
+        yield event
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: BaseProcess
+    channel: Connection
+
+
+class _Team:
+    """
+    Spawned workers, each with a channel of its own: a dead one blocks no other.
+    """
+
+    def __init__(self, job: Job, requested: Requested) -> None:
+        self._job = job
+        self._requested = requested
+        self._errors: list[MigrateError] = []
+        self._told = False
+
+    def run(self) -> Iterator[Event]:
+        context = multiprocessing.get_context("spawn")
+        team: list[_Worker] = []
+        try:
+            for number in range(self._job.workers):
+                here, there = context.Pipe()
+                process = context.Process(
+                    target=_main, args=(self._job, f"worker-{number}", there), daemon=True
+                )
+                process.start()
+                there.close()
+                team.append(_Worker(process, here))
+            yield from self._watch(team)
+        finally:
+            self._tell_stop(team, ExitCode.TERMINATED)
+            for worker in team:
+                worker.process.join()
+                worker.channel.close()
+        if self._errors:
+            raise min(self._errors, key=_severity)
+
+    def _watch(self, team: list[_Worker]) -> Iterator[Event]:
+        alive = {worker.channel: worker for worker in team}
+        while alive:
+            code = self._requested()
+            if code is not None or self._errors:
+                self._tell_stop(list(alive.values()), code or ExitCode.TERMINATED)
+            for ready in wait(list(alive), timeout=POLL_S):
+                channel = cast("Connection", ready)
+                message = self._receive(alive[channel])
+                if message is None:
+                    del alive[channel]
+                else:
+                    yield message
+
+    def _receive(self, worker: _Worker) -> Event | None:
+        """
+        The worker's next event; None when it has ended.
+        """
+        try:
+            message = worker.channel.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            self._errors.append(_died(worker.process))
+            return None
+        if message is None:
+            return None
+        if isinstance(message, MigrateError):
+            self._errors.append(message)
+            return None
+        event: Event = message
+        return event
+
+    def _tell_stop(self, team: list[_Worker], code: int) -> None:
+        if self._told:
+            return
+        self._told = True
+        for worker in team:
+            try:
+                worker.channel.send(code)
+            except OSError:
+                continue  # it has ended already
+
+
+def _severity(error: MigrateError) -> int:
+    code = ExitCode(error.exit_code)
+    return SEVERITY.index(code) if code in SEVERITY else len(SEVERITY)
+
+
+def _died(process: BaseProcess) -> WorkerDied:
+    return WorkerDied(
+        "A worker process ended without a word.",
+        where={"worker": process.name, "exit": process.exitcode},
+        next_step="Run the same command again: it continues after the last saved chunk.",
+    )
+
+
+def _main(job: Job, worker: str, channel: Connection) -> None:
+    """
+    The life of a spawned worker.
+    """
+    # The terminal sends Ctrl-C to the whole group; only the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for event in work(job, worker, _asked(channel), channel.send):
+            channel.send(event)
+        channel.send(None)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone, and with it everybody who wants to know
+    except MigrateError as error:
+        channel.send(error)
+    except Exception as bug:  # noqa: BLE001 - the parent tells it; nobody else is there to
+        channel.send(_bug(bug))
+
+
+def _asked(channel: Connection) -> Callable[[], int | None]:
+    """
+    Whether the parent asked to stop; a parent that died asks too.
+    """
+    code: int | None = None
+
+    def requested() -> int | None:
+        nonlocal code
+        if code is None and channel.poll():
+            try:
+                code = int(channel.recv())
+            except (EOFError, OSError):
+                code = ExitCode.TERMINATED
+        return code
+
+    return requested
+
+
+def _bug(bug: Exception) -> Unexpected:
+    """
+    A foreign exception without its text, which may hold values.
+    """
+    frames = traceback.extract_tb(bug.__traceback__)
+    return Unexpected(
+        "A worker met a bug in this program.",
+        where={
+            "exception": type(bug).__name__,
+            "trace": " < ".join(f"{frame.filename}:{frame.lineno}" for frame in frames[::-1]),
+        },
+        next_step="This is a bug: please report it with the line above.",
+    )
