@@ -106,7 +106,8 @@ class CompiledMapping:
             (f.position, f.codec.encode, f.name.encode(), _prefixed(f.name.encode()))
             for f in fields
         )
-        self._key_plan = tuple((f.position, f.codec.encode) for f in key)
+        parts = {f.name: (f.position, f.codec.encode) for f in key}
+        self._key_plan = tuple(parts[name] for name in mapping.template.names)
 
     def encode(self, chunk: Chunk) -> Batch:
         """

@@ -1,0 +1,3 @@
+"""
+What a mapping file says, checked, and compiled into functions between rows and records.
+"""

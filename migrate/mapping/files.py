@@ -1,0 +1,109 @@
+"""
+Loads the mapping files of a project, with all problems of all files at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from migrate.documents.reader import Document, scan
+from migrate.documents.shape import check
+from migrate.errors import InvalidFiles, Problem
+from migrate.mapping.identifiers import table_parts
+from migrate.mapping.lint import lint, lint_together
+from migrate.mapping.schema import FieldSection, MappingFile
+from migrate.mapping.template import Template
+from migrate.mapping.values import FieldSpec, Mapping, Reserved
+from migrate.mapping.where import parse_where
+
+SUFFIXES = frozenset({".yaml", ".yml"})
+"""Other files of a mappings folder, and hidden ones, are left alone."""
+
+
+def load(path: Path) -> dict[str, Mapping]:
+    """
+    The mappings of a folder, or of one file, by name and in the order of their names.
+
+    Raises:
+        InvalidFiles: With every problem of every file.
+    """
+    problems: list[Problem] = []
+    documents: list[Document] = []
+    mappings: list[Mapping] = []
+    for file in _files(path, problems):
+        document = scan(file, problems)
+        if document is None:
+            continue
+        documents.append(document)
+        model = check(MappingFile, document, problems)
+        problems += lint(document)
+        if model is not None:
+            mappings.append(_mapping(model, document))
+    problems += lint_together(documents)
+    if problems:
+        raise InvalidFiles(problems)
+    return {mapping.name: mapping for mapping in sorted(mappings, key=lambda m: m.name)}
+
+
+def _files(path: Path, problems: list[Problem]) -> list[Path]:
+    """
+    The files to read; a path that cannot be listed is read as a file, which says what is wrong.
+    """
+    try:
+        if not path.is_dir():
+            return [path]
+        found = sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix in SUFFIXES and not file.name.startswith(".")
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the path cannot be used"
+        problems.append(
+            Problem(
+                str(path),
+                0,
+                0,
+                "file-unreadable",
+                f"The folder cannot be read: {reason}.",
+                "Check the path and its permissions.",
+            )
+        )
+        return []
+    if not found:
+        problems.append(
+            Problem(
+                str(path),
+                0,
+                0,
+                "mappings-empty",
+                "The folder holds no mapping file.",
+                "Write one, ending in .yaml (docs/mapping.md), or name another folder.",
+            )
+        )
+    return found
+
+
+def _mapping(model: MappingFile, document: Document) -> Mapping:
+    schema, table = table_parts(model.source.table)
+    where = model.source.where
+    reserved = model.target.reserved
+    fields = model.fields
+    return Mapping(
+        name=model.name,
+        file=document.path,
+        schema=schema,
+        table=table,
+        key=tuple(model.source.key),
+        template=Template.parse(model.target.key),
+        where=None if where is None else parse_where(where),
+        where_text=where,
+        reserved=Reserved(reserved.version, reserved.digest, reserved.tombstone),
+        fields=None if fields is None else tuple(_spec(*item) for item in fields.items()),
+        document=document,
+    )
+
+
+def _spec(name: str, section: FieldSection | None) -> FieldSpec:
+    given = section or FieldSection()
+    return FieldSpec(name, given.column or name, given.form, given.drop)
