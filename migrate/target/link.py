@@ -1,0 +1,179 @@
+"""
+How the target side talks to one instance: commands, pipelines and scripts, each with patience.
+
+Every command here is repeatable, for every one of them may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from migrate.errors import Unexpected
+from migrate.model.settings import RedisConfig
+from migrate.target.connect import Connected
+from migrate.target.retry import Kind, Patience, classify, prefix_of
+from migrate.target.scripts import Script
+
+Command = tuple[Any, ...]
+"""The words of one command, as the driver packs them."""
+
+_URGENCY = (Kind.BUG, Kind.DENIED, Kind.AWAY, Kind.NOT_NOW, Kind.FORGOTTEN)
+"""Which of several errors of one pipeline speaks for it."""
+
+
+class Link:
+    """
+    One client and the patience to use it.
+    """
+
+    def __init__(self, config: RedisConfig, connected: Connected, patience: Patience) -> None:
+        self.config = config
+        self.patience = patience
+        self._connected = connected
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections were made so far.
+        """
+        return self._connected.connections
+
+    def command(self, *words: Any) -> Any:
+        """
+        The reply to one command.
+        """
+        client: Any = self._connected.client
+        return self.patience.call(lambda: client.execute_command(*words))
+
+    def ask(self, *words: Any) -> Any | None:
+        """
+        The reply to one command, or None where this user or this server does not have it.
+        """
+        return self.ask_all([words])[0]
+
+    def ask_all(self, commands: Sequence[Command]) -> list[Any | None]:
+        """
+        The replies to several commands in one round trip; None where one is refused or unknown.
+        """
+        return self.patience.call(lambda: [_or_none(r) for r in self._send(commands)])
+
+    def together(self, commands: Sequence[Command]) -> list[Any]:
+        """
+        The replies to several commands in one round trip; an error of one fails all of them.
+        """
+        return self.patience.call(lambda: _all_well(self._send(commands)))
+
+    def atomically(self, commands: Sequence[Command]) -> list[Any]:
+        """
+        The same within MULTI and EXEC: nobody sees the steps, and a refused one stops all of them.
+        """
+        return self.patience.call(lambda: _all_well(self._send(commands, transaction=True)))
+
+    def replies(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+        """
+        Replies and errors by position; only a connection that fails is waited for.
+        """
+        return self.patience.call(lambda: self._send(commands, transaction=transaction))
+
+    def run(self, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """
+        The reply of one script.
+        """
+        return self.patience.call(lambda: self.scripts([call_of(script, keys, args)], script)[0])
+
+    def scripts(self, calls: Sequence[Command], script: Script) -> list[Any]:
+        """
+        One round trip of calls of one script, loading it where the server has forgotten it.
+
+        Without patience, for use inside an attempt. All of them are repeated after a load.
+
+        Raises:
+            The most urgent error among the replies.
+        """
+        return _all_well(self.try_scripts(calls, script))
+
+    def try_scripts(self, calls: Sequence[Command], script: Script) -> list[Any]:
+        """
+        The same, with errors left among the replies, at their positions.
+        """
+        replies = self._send(calls)
+        load = ("SCRIPT LOAD", script.text)
+        missing = _forgotten(replies)
+        if missing:
+            loaded, *again = self._send([load, *(calls[at] for at in missing)])
+            _put_back(replies, missing, [loaded] * len(again) if _failed(loaded) else again)
+        for at in _forgotten(replies):
+            # Someone keeps flushing: load and run in one step, which nobody can come between.
+            replies[at] = self._send([load, calls[at]], transaction=True)[1]
+        return replies
+
+    def close(self) -> None:
+        """
+        Give the connections back.
+        """
+        self._connected.close()
+
+    def _send(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+        with self._connected.client.pipeline(transaction=transaction) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            # Replies are matched by position: errors stay where they belong (hazard H3).
+            return list(pipe.execute(raise_on_error=False))
+
+
+def call_of(script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Command:
+    """
+    The command that runs a script by its digest.
+    """
+    return ("EVALSHA", script.sha, len(keys), *keys, *args)
+
+
+def urgent(errors: Sequence[Exception]) -> Exception:
+    """
+    The error that decides what to do: a permanent one before one that time may heal.
+    """
+    return min(errors, key=lambda error: _URGENCY.index(classify(error).kind))
+
+
+def unexpected(what: str, config: RedisConfig) -> Unexpected:
+    """
+    A reply that no server should give.
+    """
+    return Unexpected(
+        what,
+        where={"redis": config.name, "address": config.address},
+        next_step="Please report this with the server's name and version.",
+    )
+
+
+def _forgotten(replies: Sequence[Any]) -> list[int]:
+    return [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def _failed(reply: Any) -> bool:
+    return isinstance(reply, Exception)
+
+
+def _put_back(replies: list[Any], places: Sequence[int], newer: Sequence[Any]) -> None:
+    for at, reply in zip(places, newer, strict=True):
+        replies[at] = reply
+
+
+def _all_well(replies: list[Any]) -> list[Any]:
+    errors = [reply for reply in replies if _failed(reply)]
+    if errors:
+        raise urgent(errors)
+    return replies
+
+
+def _or_none(reply: Any) -> Any | None:
+    if not isinstance(reply, RedisError):
+        return reply
+    refused = classify(reply).reason == "noperm"
+    unknown = isinstance(reply, ResponseError) and prefix_of(reply) == "ERR"
+    if refused or unknown:
+        return None
+    raise reply

@@ -1,0 +1,3 @@
+"""
+The Redis side, against real servers.
+"""
