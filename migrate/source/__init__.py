@@ -1,0 +1,3 @@
+"""
+The SQL side: connect, reflect, read pages of rows with their versions; nothing is written.
+"""

@@ -1,0 +1,109 @@
+"""
+Connections to the source: each use is one short read-only transaction with pinned settings.
+
+No engine outlives its owner, none is shared between processes, and none is global.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from migrate.errors import UsageProblem
+from migrate.model.events import Notify, silent
+from migrate.model.settings import SourceConfig
+from migrate.source.dialects import DIALECTS, LATER
+from migrate.source.dialects.base import Dialect
+from migrate.source.retry import Policy
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """
+    Hands out transactions on one source, and tries again while it is away.
+
+    Args:
+        address: Where it points, for error texts; never user or password.
+    """
+
+    address: str
+    dialect: Dialect
+    engine: sa.Engine
+    policy: Policy
+
+    @classmethod
+    def open(
+        cls,
+        config: SourceConfig,
+        notify: Notify = silent,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Connections:
+        """
+        Connect once, so that a wrong password, path or driver shows here.
+
+        Raises:
+            UsageProblem: The dialect is unknown or belongs to a later version.
+            SourceAccessDenied: Login, certificate or permission.
+            SourceUnavailable: The source did not answer for `retry_for`.
+        """
+        dialect = _dialect(config)
+        policy = Policy(config.retry_for_s, notify, sleep)
+        engine = policy.call(lambda: dialect.engine(config), {"source": config.address})
+        connections = cls(config.address, dialect, engine, policy)
+        connections.run(dialect.facts)
+        return connections
+
+    def run(
+        self, work: Callable[[sa.Connection], T], where: Mapping[str, object] | None = None
+    ) -> T:
+        """
+        The result of `work` in a transaction of its own; repeated whole when the source was away.
+        """
+
+        def attempt() -> T:
+            with self._transaction() as connection:
+                return work(connection)
+
+        return self.policy.call(attempt, {"source": self.address, **(where or {})})
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            try:
+                self.dialect.begin(connection)
+                yield connection
+            except BaseException:
+                # Whatever state the session is in now: the next use gets a fresh one.
+                connection.invalidate()
+                raise
+            connection.rollback()
+
+    def close(self) -> None:
+        """
+        Close what is open; using it again connects anew.
+        """
+        self.engine.dispose()
+
+
+def _dialect(config: SourceConfig) -> Dialect:
+    if config.dialect in DIALECTS:
+        return DIALECTS[config.dialect]
+    known = ", ".join(sorted(DIALECTS))
+    if config.dialect in LATER:
+        raise UsageProblem(
+            f"Sources of dialect {config.dialect} are not supported in this version.",
+            where={"source": config.address, "supported": known},
+            next_step="Use a source of a supported dialect.",
+        )
+    raise UsageProblem(
+        f"Unknown dialect '{config.dialect}'.",
+        where={"known": known},
+        next_step="Correct the URL of `source` in migrate.yaml.",
+    )

@@ -1,0 +1,199 @@
+"""
+What a dialect has to know, as a protocol: everything that differs between SQL servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from migrate.model.filter import Constant
+from migrate.model.settings import SourceConfig
+from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Table
+
+Raw = Sequence[Any]
+"""One row as the driver gives it."""
+
+Decoded = tuple[Sequence[Sequence[Cell]], dict[int, Fault]]
+"""Rows of cells, and by position what is wrong with a row."""
+
+Keyed = tuple[Sequence[Key], dict[int, Fault]]
+"""Keys, and by position what is wrong with a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """
+    What the source says about itself.
+
+    Args:
+        version: Of the server software.
+
+        now: The server's time as unix seconds.
+
+        read_only: This session could not write even if it wanted to outside of our transactions.
+
+        replica: It follows another server; captures and versions need the primary.
+    """
+
+    dialect: str
+    version: str
+    now: float
+    read_only: bool
+    replica: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """
+    A table as the catalogue knows it now, with what a later look is compared to.
+
+    Args:
+        stamp: Cheap to read again; equal means that nothing changed.
+
+        identity: Of the table itself; another one under the same name is another table.
+
+        places: For each column what stays the same when it is renamed or made anew.
+
+        bind_types: The type that a parameter of each column is cast to, where one is needed.
+
+        control: The tables of capture are there.
+    """
+
+    table: Table
+    stamp: Hashable
+    identity: Hashable
+    control: bool
+    places: Mapping[str, Hashable] = field(default_factory=dict)
+    bind_types: Mapping[str, str] = field(default_factory=dict)
+
+
+class Dialect(Protocol):
+    """
+    Everything that one kind of SQL server does differently. Holds no connection and no state.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        As a source's URL begins.
+        """
+
+    def engine(self, config: SourceConfig) -> sa.Engine:
+        """
+        An engine with a pool of one connection, read-only where the driver can.
+        """
+
+    def begin(self, connection: sa.Connection) -> None:
+        """
+        Start a read-only transaction in which every setting that changes text is pinned.
+        """
+
+    def facts(self, connection: sa.Connection) -> SourceFacts:
+        """
+        What the source says about itself.
+        """
+
+    def tables(self, connection: sa.Connection, schema: str | None) -> list[str]:
+        """
+        Names of all tables and views of a schema, sorted.
+        """
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+        """
+        The table or view of this name, or None.
+        """
+
+    def stamp(self, connection: sa.Connection, relation: Relation) -> Hashable:
+        """
+        The stamp of this relation's name as it is in this transaction.
+        """
+
+    def missing(
+        self, connection: sa.Connection, relation: Relation, columns: Sequence[str]
+    ) -> list[str]:
+        """
+        What this user may not read, in words; empty where nothing is missing.
+        """
+
+    def fetch(
+        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Raw]:
+        """
+        All rows of a statement as the driver gives them.
+        """
+
+    def cell(
+        self, relation: Relation, read: ColumnRead, column: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[Any]:
+        """
+        What to select for a column.
+        """
+
+    def decoder(self, reads: Sequence[ColumnRead]) -> Callable[[Sequence[Raw]], Decoded]:
+        """
+        Turns raw rows of exactly these columns into neutral cells.
+        """
+
+    def keyer(self, columns: Sequence[Column]) -> Callable[[Sequence[Raw]], Keyed]:
+        """
+        Turns raw key columns into keys that can be bound again.
+        """
+
+    def key_bind(self, relation: Relation, column: Column, name: str) -> sa.ColumnElement[Any]:
+        """
+        A named parameter for one key column, in the column's own type.
+        """
+
+    def key_value(self, column: Column, part: KeyPart) -> object:
+        """
+        The value to bind for one part of a key.
+        """
+
+    def key_text(
+        self, relation: Relation, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[str]:
+        """
+        The text of a key column in SQL, equal to the text of its key part in Python.
+        """
+
+    def usable(
+        self, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool] | None:
+        """
+        Which values of a key column pages can stand on; None where all can.
+        """
+
+    def literal(
+        self, relation: Relation, column: Column | None, constant: Constant
+    ) -> sa.ColumnElement[Any]:
+        """
+        A literal of `where`, bound in the type of the column that it is compared with.
+        """
+
+    def part(
+        self, connection: sa.Connection, relation: Relation, table: sa.TableClause, rows: int
+    ) -> sa.FromClause | None:
+        """
+        A random part of the table of at least about `rows` rows, cheaply; None: take the whole.
+        """
+
+    def chance(self, share: float) -> sa.ColumnElement[bool]:
+        """
+        True for about this share of rows.
+        """
+
+    def estimate(self, connection: sa.Connection, relation: Relation) -> int | None:
+        """
+        The number of rows as the server guesses it; None where it cannot.
+        """
+
+    def page_problems(
+        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> list[str]:
+        """
+        Why this page of keys would be slow: no index serves its order.
+        """
