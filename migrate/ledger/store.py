@@ -24,6 +24,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     update,
 )
@@ -726,6 +727,29 @@ def _run_state(row: Row[Any], sums: Row[Any]) -> RunState:
         "outcomes": {Outcome[name.upper()]: int(getattr(sums, name)) for name in tables.OUTCOMES},
     }
     return RunState(**known)
+
+
+def has_ledger(
+    config: SourceConfig, *, sleep: Callable[[float], None], notify: Notify = silent
+) -> bool:
+    """
+    Whether there is a ledger already. Looks only: opening a `Ledger` makes the one that is missing.
+
+    Raises:
+        LedgerUnavailable: Its server did not answer for as long as we may wait.
+        LedgerAccessDenied: Its server refused us.
+    """
+    if config.dialect == "sqlite":
+        return Path(config.database or "").exists()
+    engine = _engine(config)
+
+    def look() -> bool:
+        with engine.connect() as connection:
+            return inspect(connection).has_table(tables.layout.name)
+
+    return attempt(
+        look, address=config.address, retry_for_s=config.retry_for_s, notify=notify, sleep=sleep
+    )
 
 
 def _engine(config: SourceConfig) -> Engine:

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from migrate import __version__
 from migrate.errors import (
@@ -17,7 +16,6 @@ from migrate.errors import (
     ExitCode,
     Incomplete,
     MigrateError,
-    SchemaMismatch,
     UnsafeTarget,
 )
 from migrate.ledger.lock import LEASE_S
@@ -36,6 +34,7 @@ from migrate.model.ports import Extractor
 from migrate.model.settings import Settings
 from migrate.model.values import Fence, KeyRange, Outcome, Table
 from migrate.pipeline.opening import Opening, Way, decide
+from migrate.pipeline.scope import find_table, partitions_for
 from migrate.source.store import SqlSource
 from migrate.target.health import unsafe
 from migrate.target.store import RedisTarget
@@ -43,9 +42,6 @@ from migrate.workers.local import run_local
 from migrate.workers.stopping import Requested, StoppableClock
 from migrate.workers.work import Job
 
-ROWS_A_PARTITION = 50_000
-PARTITIONS_A_WORKER = 4
-MOST_PARTITIONS = 1_024
 ROUNDS = 3
 """How often partitions are done again because the server restarted meanwhile."""
 
@@ -132,7 +128,9 @@ class Backfill:
     Args:
         requested: Asked between chunks whether to stop.
 
-        notify: Told before each wait of the stores that are opened here.
+        notify: Told before each wait of a store.
+
+        ready: Told once what is to be done, before the first chunk.
     """
 
     def __init__(
@@ -143,6 +141,7 @@ class Backfill:
         *,
         requested: Requested,
         notify: Notify,
+        ready: Callable[[Report], None],
     ) -> None:
         self.report = Report(mapping.name, dry_run=request.dry_run)
         self._settings = settings
@@ -150,6 +149,7 @@ class Backfill:
         self._request = request
         self._requested = requested
         self._notify = notify
+        self._ready = ready
         self._clock = StoppableClock(requested)
 
     def run(self) -> Iterator[Event]:
@@ -214,7 +214,8 @@ class Backfill:
             ranges=tuple(ranges),
             limit=self._request.limit,
         )
-        yield from run_local(job, self._requested)
+        self._ready(self.report)
+        yield from run_local(job, self._requested, self._notify)
         self.report.complete = True
 
     # --- wet --------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Backfill:
             run = self._resume(ledger, target, compiled, opening)
             if run is None:
                 rows = source.count(compiled.query, estimate=True)
-                ranges = extractor.split(_parts(rows, self._request.workers))
+                ranges = extractor.split(partitions_for(rows, self._request.workers))
                 run = self._plan(ledger, target, source, compiled, ranges, rows)
         job = Job(
             settings=self._settings,
@@ -249,6 +250,7 @@ class Backfill:
             workers=1 if self._request.limit is not None else self._request.workers,
             limit=self._request.limit,
         )
+        self._ready(self.report)
         yield from self._execute(ledger, target, job, run)
 
     def _refuse_unsafe(self, target: RedisTarget) -> None:
@@ -379,7 +381,7 @@ class Backfill:
         Run the job, and again what a restart of the server may have lost meanwhile.
         """
         for _ in range(ROUNDS):
-            yield from run_local(job, self._requested)
+            yield from run_local(job, self._requested, self._notify)
             server = target.identity().run_id
             lost = ledger.redo(run, unless_server=server) if server else 0
             if not lost or job.limit is not None:
@@ -415,31 +417,6 @@ class Backfill:
                 raise
 
 
-def find_table(source: SqlSource, mapping: Mapping) -> Table:
-    """
-    The mapping's root table from the catalogue.
-
-    Raises:
-        SchemaMismatch: There is no such table; names the nearest.
-    """
-    table = source.reflect(mapping.schema, mapping.table)
-    if table is not None:
-        return table
-    names = source.tables(mapping.schema)
-    near = get_close_matches(mapping.table, names, n=1)
-    fix = f"Did you mean '{near[0]}'?" if near else "Check the schema and this user's rights."
-    raise SchemaMismatch(
-        [
-            mapping.problem(
-                ("source", "table"),
-                "missing-table",
-                f"The source has no table '{mapping.table}'.",
-                fix,
-            )
-        ]
-    )
-
-
 def refuse_null_keys(source: SqlSource, compiled: CompiledMapping) -> None:
     """
     Keyset pages never see a row whose key is NULL: such a table is refused, not half copied.
@@ -456,14 +433,6 @@ def refuse_null_keys(source: SqlSource, compiled: CompiledMapping) -> None:
             where={"mapping": compiled.name, "table": compiled.query.table},
             next_step="Give these rows a key, or exclude them with `where: key IS NOT NULL`.",
         )
-
-
-def _parts(rows: int, workers: int) -> int:
-    """
-    Enough partitions that workers end together, not so many that claiming them shows.
-    """
-    wanted = max(rows // ROWS_A_PARTITION, workers * PARTITIONS_A_WORKER if rows > 1_000 else 1)
-    return max(1, min(MOST_PARTITIONS, wanted))
 
 
 def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:

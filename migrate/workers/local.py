@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import cast
 
 from migrate.errors import ExitCode, MigrateError, Unexpected, WorkerDied
-from migrate.model.events import Event, Waiting
+from migrate.model.events import Event, Notify
 from migrate.workers.stopping import Requested
 from migrate.workers.work import Job, work
 
@@ -36,9 +36,13 @@ SEVERITY = (
 """Which of several workers' errors is told; a stop comes last."""
 
 
-def run_local(job: Job, requested: Requested) -> Iterator[Event]:
+def run_local(job: Job, requested: Requested, notify: Notify) -> Iterator[Event]:
     """
     Run a job on `job.workers` processes.
+
+    Args:
+        notify: Told before a wait of the one process that works in place; those of spawned
+            workers come as events.
 
     Yields:
         The events of all workers, in the order of their arrival.
@@ -47,18 +51,9 @@ def run_local(job: Job, requested: Requested) -> Iterator[Event]:
         MigrateError: The gravest error of a worker, once all have ended.
     """
     if job.workers == 1:
-        yield from _in_place(job, requested)
+        yield from work(job, "worker-0", requested, notify)
     else:
         yield from _Team(job, requested).run()
-
-
-def _in_place(job: Job, requested: Requested) -> Iterator[Event]:
-    # Adapters report waits by calling; a generator can only hand them on with its next event.
-    waits: list[Waiting] = []
-    for event in work(job, "worker-0", requested, waits.append):
-        yield from waits
-        waits.clear()
-        yield event
 
 
 @dataclass(frozen=True, slots=True)

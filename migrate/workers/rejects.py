@@ -21,9 +21,10 @@ from migrate.model.ports import Extractor, Loader
 from migrate.model.settings import Settings
 from migrate.model.values import Batch, Cell, Key, Outcome, Receipt, Reject
 from migrate.pipeline.backfill import COLLISION, CONFLICT
+from migrate.pipeline.scope import find_table
 from migrate.source.store import SqlSource
 from migrate.target.store import RedisTarget
-from migrate.workers.backfill import find_table, held
+from migrate.workers.backfill import held
 
 PAGE = 500
 """Rejects read from the ledger, and rows from the source, at once."""

@@ -1,0 +1,3 @@
+"""
+The command line: the one place that prints, asks and exits.
+"""

@@ -1,0 +1,3 @@
+"""
+The whole of a backfill on a sample database and a private redis-server, compared independently.
+"""

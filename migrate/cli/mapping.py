@@ -1,0 +1,167 @@
+"""
+Commands that read mapping files: lint, show, schema. None of them needs a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from migrate.cli.context import AppContext, pass_app, pick
+from migrate.cli.options import Group, json_option, mapping_argument
+from migrate.mapping.files import load
+from migrate.mapping.schema import json_schema
+from migrate.mapping.values import Mapping as ProfileMapping
+from migrate.ops.console import one_line
+from migrate.ops.tables import table
+
+_FILE_ENDINGS = (".yaml", ".yml")
+
+path_option = click.option(
+    "--path",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the mappings are; the configured folder otherwise.",
+)
+
+
+@click.group(cls=Group)
+def mapping() -> None:
+    """
+    Check and show mapping files.
+    """
+
+
+@mapping.command()
+@click.argument("names", nargs=-1, metavar="[NAME|FILE]...")
+@path_option
+@json_option
+@pass_app
+def lint(app: AppContext, names: tuple[str, ...], path: Path | None) -> None:
+    r"""
+    Check mapping files; every problem at once, with file, line, column and fix.
+
+    Reads files only; `doctor` checks them against the live schema.
+
+    \b
+    Examples:
+      profile-migrate mapping lint
+      profile-migrate mapping lint user_profiles
+      profile-migrate mapping lint mappings/user_profiles.yaml
+    """
+    found = _chosen(app, names, path)
+    app.emit(
+        {"mappings": [{"name": one.name, "file": one.file} for one in found]},
+        "\n".join(f"{one.file}: '{one.name}' is sound." for one in found),
+    )
+    first = found[0].name if len(found) == 1 else "NAME"
+    app.next_step(f"profile-migrate mapping show {first}")
+
+
+@mapping.command()
+@mapping_argument
+@path_option
+@json_option
+@pass_app
+def show(app: AppContext, mapping: str, path: Path | None) -> None:
+    r"""
+    Print MAPPING as it was understood, defaults included.
+
+    \b
+    Examples:
+      profile-migrate mapping show user_profiles
+      profile-migrate mapping show user_profiles --json
+    """
+    chosen = pick(load(path or app.mappings_folder), mapping)
+    app.emit(described(chosen), as_text(chosen))
+
+
+@mapping.command()
+@pass_app
+def schema(app: AppContext) -> None:
+    r"""
+    Print the JSON Schema of mapping files, for editors.
+
+    \b
+    Examples:
+      profile-migrate mapping schema > mapping.schema.json
+    """
+    app.write(json.dumps(json_schema(), indent=2))
+
+
+def _chosen(app: AppContext, names: Sequence[str], path: Path | None) -> list[ProfileMapping]:
+    files = [Path(name) for name in names if _is_file(name)]
+    wanted = [name for name in names if not _is_file(name)]
+    found = [one for file in files for one in load(file).values()]
+    if wanted or not names:
+        known = load(path or app.mappings_folder)
+        found += [pick(known, name) for name in wanted or known]
+    return found
+
+
+def _is_file(name: str) -> bool:
+    return "/" in name or name.endswith(_FILE_ENDINGS)
+
+
+def described(mapping: ProfileMapping) -> dict[str, Any]:
+    """
+    The mapping as plain values, for `--json`; `fields` None takes every column.
+    """
+    fields = mapping.fields
+    return {
+        "name": mapping.name,
+        "file": mapping.file,
+        "source": {
+            "schema": mapping.schema,
+            "table": mapping.table,
+            "key": list(mapping.key),
+            "where": mapping.where_text,
+        },
+        "target": {
+            "key": mapping.template.text,
+            "type": "hash",
+            "reserved": {
+                "version": mapping.reserved.version,
+                "digest": mapping.reserved.digest,
+                "tombstone": mapping.reserved.tombstone,
+            },
+        },
+        "fields": fields
+        and [
+            {"name": one.name, "column": one.column, "as": one.form, "drop": one.drop}
+            for one in fields
+        ],
+    }
+
+
+def as_text(mapping: ProfileMapping) -> str:
+    """
+    The mapping for people.
+    """
+    table_name = f"{mapping.schema}.{mapping.table}" if mapping.schema else mapping.table
+    facts = {
+        "mapping": mapping.name,
+        "file": mapping.file,
+        "table": table_name,
+        "key": ", ".join(mapping.key),
+        "where": mapping.where_text or "every row",
+        "record key": mapping.template.text,
+        "type": "hash",
+        "reserved": ", ".join(mapping.reserved.names()),
+    }
+    lines = [f"{name:<12}{one_line(value)}" for name, value in facts.items()]
+    return "\n".join([*lines, *_fields(mapping)])
+
+
+def _fields(mapping: ProfileMapping) -> list[str]:
+    if mapping.fields is None:
+        return [f"{'fields':<12}every column as it is"]
+    rows = [
+        (one.name, one.column, "never leaves SQL" if one.drop else one.form or "usual form")
+        for one in mapping.fields
+    ]
+    return ["", table(("field", "column", "as"), rows, align="lll")]

@@ -1,0 +1,3 @@
+"""
+What people and machines see of a run: progress, tables, log lines, metrics.
+"""

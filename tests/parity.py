@@ -1,0 +1,256 @@
+"""
+Compares any SQL query with the hashes in any Redis, by rules that the tool does not share.
+
+Values are loaded by the drivers' own types and records parsed from their text, so that a codec
+and its inverse cannot be wrong together. Imports nothing of `migrate`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+import redis
+
+BUNDLE = 1_000
+"""Rows compared at once."""
+
+Row = Mapping[str, Any]
+Rule = Callable[[Any, str], bool]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Difference:
+    """
+    One thing that is not as SQL has it. Names the key and the field, never a value.
+    """
+
+    key: str
+    field: str
+    kind: str
+
+
+def compare_hashes(
+    rows: Iterable[Row],
+    client: redis.Redis,
+    key_of: Callable[[Row], str],
+    types: Mapping[str, str],
+    *,
+    match: str = "*",
+) -> list[Difference]:
+    """
+    Every row against its hash, and every hash against the rows.
+
+    Args:
+        rows: By field name (rename in the query), the fields of `types` and what `key_of` needs.
+
+        client: Without `decode_responses`.
+
+        types: Field to a name of `RULES`; `decimal:4` wants four digits after the point.
+
+        match: Which keys must have a row; the tool's own `profile-migrate:*` never do.
+    """
+    expected: set[str] = set()
+    found: list[Difference] = []
+    remaining = iter(rows)
+    while bundle := list(islice(remaining, BUNDLE)):
+        keys = [key_of(row) for row in bundle]
+        expected.update(keys)
+        with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(key)
+            replies = pipeline.execute(raise_on_error=False)
+        for row, key, reply in zip(bundle, keys, replies, strict=True):
+            found += _differences(key, row, reply, types)
+    present = {key.decode(errors="backslashreplace") for key in client.scan_iter(match, 5_000)}
+    orphans = {key for key in present if not key.startswith("profile-migrate:")} - expected
+    return sorted([*found, *(Difference(key, "", "record without a row") for key in orphans)])
+
+
+def _differences(
+    key: str, row: Row, reply: object, types: Mapping[str, str]
+) -> Iterator[Difference]:
+    if isinstance(reply, redis.ResponseError):
+        yield Difference(key, "", "not a hash")
+        return
+    if isinstance(reply, Exception):
+        raise reply
+    record = {name.decode(): value for name, value in cast("dict[bytes, bytes]", reply).items()}
+    if not record:
+        yield Difference(key, "", "record missing")
+        return
+    for name, pattern in (("_v", rb"\d+"), ("_h", rb"[0-9a-f]{16}")):
+        if re.fullmatch(pattern, record.pop(name, b"")) is None:
+            yield Difference(key, name, "not as it should be")
+    for name, expected in types.items():
+        if kind := _judge(row[name], record.pop(name, None), expected):
+            yield Difference(key, name, kind)
+    for name in record:
+        yield Difference(key, name, "field without a column")
+
+
+def _judge(sql: Any, stored: bytes | None, expected: str) -> str:
+    if sql is None:
+        return "" if stored is None else "present though NULL"
+    if stored is None:
+        return "field missing"
+    if expected == "bytes":
+        return "" if bytes(sql) == stored else "another value"
+    name, _, scale = expected.partition(":")
+    try:
+        text = stored.decode()
+        if scale:
+            return "" if _is_decimal(sql, text, int(scale)) else "another value"
+        return "" if RULES[name](sql, text) else "another value"
+    except (ValueError, ArithmeticError):
+        return "not readable"
+
+
+def _is_integer(sql: Any, text: str) -> bool:
+    return text == str(int(text)) and int(text) == sql
+
+
+def _is_decimal(sql: Any, text: str, scale: int | None = None) -> bool:
+    value = Decimal(text)
+    if re.fullmatch(r"-?\d+(\.\d+)?|NaN|-?Infinity", text) is None:
+        return False
+    if scale is not None and value.is_finite() and value.as_tuple().exponent != -scale:
+        return False
+    if isinstance(sql, Decimal):
+        return value.as_tuple() == sql.as_tuple()
+    return value == Decimal(repr(sql))
+
+
+def _is_float(sql: Any, text: str) -> bool:
+    if re.fullmatch(r"-?(\d+(\.\d+)?(e[+-]\d+)?|Infinity)|NaN", text) is None:
+        return False
+    return (math.isnan(sql) and text == "NaN") or struct.pack(">d", float(text)) == struct.pack(
+        ">d", sql
+    )
+
+
+def _is_boolean(sql: Any, text: str) -> bool:
+    return text == {False: "0", True: "1"}[bool(sql)]
+
+
+def _is_date(sql: Any, text: str) -> bool:
+    wanted = sql if isinstance(sql, date) else _unless_infinite(sql, date.fromisoformat)
+    return bool(_unless_infinite(text, date.fromisoformat) == wanted)
+
+
+def _is_timestamp(sql: Any, text: str) -> bool:
+    return _stamp(text, r"") == (sql if isinstance(sql, datetime) else _stamp_of(sql))
+
+
+def _is_timestamptz(sql: Any, text: str) -> bool:
+    stored = _stamp(text, r"Z")
+    wanted = sql if isinstance(sql, datetime) else _stamp_of(sql)
+    if isinstance(wanted, datetime) and wanted.tzinfo is None:
+        return False
+    return stored == wanted
+
+
+def _stamp(text: str, zone: str) -> object:
+    """
+    The record's spelling, which has one form only.
+    """
+    pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?"
+    if text not in _INFINITIES and re.fullmatch(pattern + zone, text) is None:
+        raise ValueError("not a time stamp")
+    return _stamp_of(text)
+
+
+def _stamp_of(text: str) -> object:
+    return _unless_infinite(text, datetime.fromisoformat)
+
+
+_INFINITIES = ("infinity", "-infinity")
+
+
+def _unless_infinite(text: str, read: Callable[[str], object]) -> object:
+    return text if text in _INFINITIES else read(text)
+
+
+def _is_time(sql: Any, text: str) -> bool:
+    wanted = sql if isinstance(sql, time) else time.fromisoformat(sql)
+    return time.fromisoformat(text) == wanted
+
+
+RULES: dict[str, Rule] = {
+    "text": lambda sql, text: bool(text == sql),
+    "json": lambda sql, text: bool(text == sql),
+    "integer": _is_integer,
+    "decimal": _is_decimal,
+    "float": _is_float,
+    "boolean": _is_boolean,
+    "date": _is_date,
+    "time": _is_time,
+    "timestamp": _is_timestamp,
+    "timestamptz": _is_timestamptz,
+    "uuid": lambda sql, text: text == str(UUID(text)) and UUID(text) == UUID(str(sql)),
+}
+"""What makes an SQL value and a record's text equal; `bytes` are compared as they are."""
+
+
+def sqlite_rows(path: Path, query: str) -> Iterator[Row]:
+    """
+    Rows of a SQLite file as the standard library gives them.
+    """
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    connection.row_factory = sqlite3.Row
+    try:
+        for row in connection.execute(query):
+            yield dict(row)
+    finally:
+        connection.close()
+
+
+def postgres_rows(url: str, query: str) -> Iterator[Row]:
+    """
+    Rows of a PostgreSQL database with psycopg's own types; JSON stays the server's text.
+
+    Args:
+        url: As libpq takes it, or SQLAlchemy's with `+psycopg`.
+    """
+    import psycopg
+    from psycopg.rows import dict_row
+
+    where = url.replace("postgresql+psycopg://", "postgresql://", 1)
+    with psycopg.connect(where, options="-c timezone=UTC") as connection:
+        for name, loader in _loaders().items():
+            connection.adapters.register_loader(name, loader)
+        with connection.cursor(name="parity", row_factory=dict_row) as cursor:
+            cursor.itersize = BUNDLE
+            yield from cursor.execute(query)
+
+
+def _loaders() -> dict[str, Any]:
+    """
+    The driver's own, but for infinity, which Python's dates do not know and which stays text.
+    """
+    from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+    from psycopg.types.string import TextLoader
+
+    def lenient(base: Any) -> Any:
+        class Loader(base):  # type: ignore[misc]
+            def load(self, data: Any) -> Any:
+                text = bytes(data).decode()
+                return text if text in _INFINITIES else super().load(data)
+
+        return Loader
+
+    dates = {"date": DateLoader, "timestamp": TimestampLoader, "timestamptz": TimestamptzLoader}
+    return {"json": TextLoader, "jsonb": TextLoader} | {
+        name: lenient(base) for name, base in dates.items()
+    }
