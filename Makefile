@@ -22,7 +22,7 @@ test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, Redis
 	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -m "containers and not long"
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
-	@$(PYTEST) -m long
+	@$(PYTEST) -m long -s -o faulthandler_timeout=0
 
 check: $(VENV)/.dev ## Check format, lint, types, the import contract and the docs
 	@$(BIN)/ruff format --check .

@@ -238,7 +238,7 @@ class ChecksFailed(Refused):
 
 class MappingChanged(Refused):
     """
-    A run is unfinished and its mapping, or the schema under it, is another one now.
+    The mapping, or the schema under it, is not the one that wrote the records.
     """
 
     code = "mapping-changed"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,12 +125,12 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         try:
             yield process
         finally:
-            if process.poll() is None:
-                process.kill()
+            kill_all(process)
             process.communicate()
 
     def rows_done(self) -> int:
@@ -161,6 +162,16 @@ class Project:
     def _environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PROFILE_MIGRATE_")}
         return {**clean, "PYTHONPATH": str(ROOT), **self.environment}
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """
+    kill -9 to a started command and to its workers at once.
+    """
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # all have ended
 
 
 def until_exit(process: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> Ran:

@@ -4,8 +4,8 @@ The main job as a user runs it: rows of a real SQL store into a real Redis, and 
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from migrate.source.control import create_control
 from tests import parity, profiles
-from tests.project import Project, until_exit
+from tests.project import Project, kill_all, until_exit
 from tests.servers import Database, RedisServer, SqliteDatabase
 
 ROWS = 1_500
@@ -325,9 +325,20 @@ def test_ctrl_c_ends_after_the_chunk_and_the_same_command_continues(
     assert compare(project, redis_server) == []
 
 
+def kill_parent(process: subprocess.Popen[str]) -> None:
+    """
+    The workers are left to notice it.
+    """
+    process.kill()
+
+
+@pytest.mark.parametrize("kill", [kill_parent, kill_all])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_kill_9_at_any_moment_loses_nothing(
-    project: Project, redis_server: RedisServer, workers: str
+    project: Project,
+    redis_server: RedisServer,
+    workers: str,
+    kill: Callable[[subprocess.Popen[str]], None],
 ) -> None:
     """
     Killed three times and run again, the records are those of a run that was never killed.
@@ -342,7 +353,7 @@ def test_kill_9_at_any_moment_loses_nothing(
         done = project.rows_done()
         with project.started("backfill", "user_profiles", "--workers", workers) as process:
             project.wait_for_rows(done + 1)
-            os.kill(process.pid, signal.SIGKILL)
+            kill(process)
             assert until_exit(process).exit == -signal.SIGKILL
     project.configure(extra="")
     last = project.run("backfill", "user_profiles", "--workers", workers, "--json")

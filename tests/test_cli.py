@@ -295,7 +295,7 @@ def test_a_command_may_end_with_differences(run: Run) -> None:
 
 def test_an_error_cannot_drive_the_terminal(run: Run) -> None:
     """
-    Escapes and line ends in names from files or servers are shown, not obeyed (hazard H69).
+    Escapes and line ends in names from files or servers are shown, not obeyed.
     """
     error = MigrateError("a\x1b[2Jb", where={"key": "c\nerror[x]: d"}, next_step="e\u202ef")
 

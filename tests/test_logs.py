@@ -62,7 +62,7 @@ def test_a_json_line_is_one_object(console: Console, stream: io.StringIO) -> Non
 
 def test_a_message_stays_on_its_line(console: Console, stream: io.StringIO) -> None:
     """
-    Line ends and terminal escapes in a message or a field are escaped (hazard H69).
+    Line ends and terminal escapes in a message or a field are escaped.
     """
     with logging_to(console):
         LOG.warning("a\r\nb\x1b]0;title\x07", extra={"mapping": "x\u2028y"})

@@ -27,6 +27,13 @@ class Entry(NamedTuple):
     help: str
 
 
+def paragraphs(text: str | None) -> str | None:
+    r"""
+    A help text with click's mark for lines that keep their breaks, which docstrings spell `\b`.
+    """
+    return text.replace("\\b", "\b") if text else text
+
+
 class LazyCommand(click.Command):
     """
     Stands for a command whose module is imported when the command is parsed.

@@ -18,7 +18,7 @@ import click
 from migrate import __version__
 from migrate.cli import faults
 from migrate.cli.context import PROGRAM, AppContext, silence_stdout
-from migrate.cli.lazy import Entry, LazyGroup
+from migrate.cli.lazy import Entry, LazyGroup, paragraphs
 from migrate.cli.options import shared_options
 from migrate.cli.signals import Terminated, stopped, terminate
 from migrate.errors import ExitCode, MigrateError
@@ -43,6 +43,10 @@ class Program(LazyGroup):
     """
     The group of all commands; every error ends here.
     """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.help = paragraphs(self.help)
 
     def main(
         self,

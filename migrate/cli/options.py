@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from migrate.cli.context import AppContext
-from migrate.cli.lazy import LazyGroup
+from migrate.cli.lazy import LazyGroup, paragraphs
 from migrate.ops.logs import logging_to
 
 COLOURS = ("auto", "always", "never")
@@ -80,6 +80,7 @@ class Command(click.Command):
     def __init__(self, *args: Any, **attributes: Any) -> None:
         attributes.setdefault("epilog", _EPILOG)
         super().__init__(*args, **attributes)
+        self.help = paragraphs(self.help)
         self.params += _shared(hidden=True)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -102,6 +103,7 @@ class Group(LazyGroup):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
+        self.help = paragraphs(self.help)
         self.params += _shared(hidden=True)
 
 

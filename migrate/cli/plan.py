@@ -131,6 +131,7 @@ def _plan_as_json(one: Plan) -> dict[str, Any]:
         "records": one.records,
         "new_records": one.new_records,
         "record_bytes": None if cost.record_bytes is None else round(cost.record_bytes, 1),
+        "record_bytes_margin": None if cost.margin is None else round(cost.margin, 3),
         "added_bytes": one.added_bytes,
         "not_measured": cost.unmeasured or None,
         "seconds": None if one.seconds is None else round(one.seconds, 3),
@@ -158,7 +159,7 @@ def _as_text(plans: Sequence[Plan], memory: Memory) -> Iterator[str]:
         yield ""
     yield "redis"
     yield f"  {'memory':<12}{_memory(memory)}"
-    yield f"  {'verdict':<12}{_VERDICTS[memory.verdict].format(headroom=HEADROOM)}"
+    yield f"  {'verdict':<12}{_VERDICTS[memory.verdict]}"
 
 
 def _facts(one: Plan) -> Iterator[tuple[str, str]]:
@@ -182,8 +183,9 @@ def _facts(one: Plan) -> Iterator[tuple[str, str]]:
 def _added(one: Plan) -> str:
     if one.cost.record_bytes is None or one.added_bytes is None:
         return f"not measured: {one.cost.unmeasured}"
-    each = human_bytes(one.cost.record_bytes)
-    return f"{each} a record, {human_bytes(one.added_bytes)} more in all"
+    each, margin = human_bytes(one.cost.record_bytes), one.cost.margin or 0.0
+    more = human_bytes(one.added_bytes)
+    return f"{each} a record, give or take {margin:.0%}; {more} more in all"
 
 
 def _time(one: Plan) -> str:
@@ -215,8 +217,8 @@ def _memory(memory: Memory) -> str:
 
 
 _VERDICTS: Mapping[Verdict, str] = {
-    Verdict.FITS: "fits, with {headroom:.0%} of maxmemory to spare",
-    Verdict.LITTLE_HEADROOM: "fits, but leaves less than {headroom:.0%} of maxmemory free",
+    Verdict.FITS: f"fits, with {HEADROOM:.0%} of maxmemory to spare",
+    Verdict.LITTLE_HEADROOM: f"fits, but leaves less than {HEADROOM:.0%} of maxmemory free",
     Verdict.OVER_THROTTLE: "over the throttle limit: the run would pause and end incomplete. "
     "Raise maxmemory or throttle.redis_memory",
     Verdict.DOES_NOT_FIT: "DOES NOT FIT: raise maxmemory or free memory first",

@@ -37,7 +37,7 @@ class Greeting:
     Runs on every new connection: logs in, gives it its name, and counts it.
 
     The count is how a silent reconnect is noticed: redis-py says nothing of it, and the server
-    behind it may be another one (hazard H10).
+    behind it may be another one.
     """
 
     def __init__(self, instance: str) -> None:

@@ -2,7 +2,7 @@
 What a `RedisConfig` points at: topology, flavour, version, role. Asks, and never writes.
 
 `auto` believes the server; a topology that the configuration names wins, and one that the server
-contradicts is an error, because a loader for the wrong one loses records (hazard H12).
+contradicts is an error, because a loader for the wrong one loses records.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _by_trial(execute: Callable[..., Any]) -> _Answer:
 
 def flavour_of(said: Mapping[str, object]) -> tuple[str, str]:
     """
-    Flavour and version from INFO server; Valkey also claims to be a Redis 7.2 (hazard H23).
+    Flavour and version from INFO server; Valkey also claims to be a Redis 7.2.
     """
     if "valkey_version" in said or said.get("server_name") == "valkey":
         return "valkey", str(said.get("valkey_version", ""))

@@ -120,7 +120,7 @@ class Link:
         with self._connected.client.pipeline(transaction=transaction) as pipe:
             for words in commands:
                 pipe.execute_command(*words)
-            # Replies are matched by position: errors stay where they belong (hazard H3).
+            # Replies are matched by position: errors stay where they belong.
             return list(pipe.execute(raise_on_error=False))
 
 

@@ -248,12 +248,24 @@ def _acknowledged(
     refused: Callable[[list[Any]], MigrateError | None],
 ) -> list[list[Any]]:
     done: dict[int, list[Any]] = {}
+    attempts = 0
 
     def attempt() -> None:
+        nonlocal attempts
+        attempts += 1
         left = [at for at in range(len(calls)) if at not in done]
-        answers = link.try_scripts([calls[at] for at in left], script)
+        if attempts == 1:
+            step(left)
+            return
+        # After trouble one call at a time: a connection that breaks again costs one answer, not
+        # all, and a call that breaks it by its size gets the server's own words.
+        for at in left:
+            step([at])
+
+    def step(places: list[int]) -> None:
+        answers = link.try_scripts([calls[at] for at in places], script)
         errors = []
-        for at, answer in zip(left, answers, strict=True):
+        for at, answer in zip(places, answers, strict=True):
             if isinstance(answer, Exception):
                 errors.append(answer)
                 continue

@@ -1,7 +1,7 @@
 """
 Tries every command that a backfill uses, and says which ACL line a user needs.
 
-By trying, not by version number or by ACL DRYRUN, which few users may run (hazards H19 and H23).
+By trying, not by version number or by ACL DRYRUN, which few users may run.
 """
 
 from __future__ import annotations
@@ -151,5 +151,5 @@ def acl_rule(prefixes: Sequence[str] = (), user: str = "migrate") -> str:
 
 
 def _literal(prefix: str) -> str:
-    # Redis matches keys by glob: a prefix means itself and nothing else (hazard H61).
+    # Redis matches keys by glob: a prefix means itself and nothing else.
     return re.sub(r"([\\*?\[\]^-])", r"\\\1", prefix) if re.search(r"[\\*?\[]", prefix) else prefix

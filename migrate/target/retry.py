@@ -1,7 +1,7 @@
 """
 Where waiting for Redis lives: one table that names each trouble, one policy that waits.
 
-redis-py's own retries are off (ADR 0006), because they repeat permanent errors and are never seen.
+redis-py's own retries are off (ADR 0007), because they repeat permanent errors and are never seen.
 Texts of servers are matched here and shown nowhere: they may hold arguments of commands.
 """
 
@@ -119,10 +119,11 @@ PHRASES: tuple[tuple[str, Trouble], ...] = (
     ("user executing the script can't", Trouble(Kind.DENIED, "noperm")),
     ("ACL failure in script", Trouble(Kind.DENIED, "noperm")),
     ("DB index is out of range", Trouble(Kind.DENIED, "database")),
+    ("invalid bulk length", Trouble(Kind.DENIED, "too-large")),
     ("SELECT is not allowed in cluster mode", Trouble(Kind.DENIED, "database")),
     ("Please provide at least one reachable node", Trouble(Kind.AWAY, "connection")),
 )
-"""What has no word of its own. The second line and the fourth are the driver's texts."""
+"""What has no word of its own; some of these texts are the driver's, not the server's."""
 
 CLASSES: Mapping[type[BaseException], Trouble] = {
     theirs.RedisError: Trouble(Kind.BUG, "error"),
@@ -193,7 +194,7 @@ def classify(error: BaseException) -> Trouble:
     What an exception of the driver means, by its causes, its words and its class, in this order.
 
     A failed login is a `ConnectionError` to the driver, and a full memory inside a script is a
-    plain `ResponseError` on Redis 6.2: neither class nor text alone would do (hazards of H11).
+    plain `ResponseError` on Redis 6.2: neither class nor text alone would do.
     """
     for cause in _causes(error):
         if isinstance(cause, _TLS):
@@ -319,6 +320,10 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "database": Advice(
         "Redis has no database of this number.", "Correct the number at the end of the url."
+    ),
+    "too-large": Advice(
+        "A record is larger than this Redis takes (proto-max-bulk-len).",
+        f"CONFIG SET proto-max-bulk-len 512mb. {AGAIN}",
     ),
     "cluster": Advice(
         "This server is part of a Redis Cluster.",

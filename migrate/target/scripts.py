@@ -2,7 +2,7 @@
 The Lua texts: constant, free of data, and the same for Redis 6.2 to 8 and Valkey.
 
 Every decision about a record is made here, in the server, in one step. Versions are compared as
-digits, never as numbers: Lua's numbers are exact to 2^53 only (hazard H21).
+digits, never as numbers: Lua's numbers are exact to 2^53 only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Script:
 
 
 MAX_RECORDS = 100
-"""Records in one call at most: the server serves nobody else for about 1 ms (hazard H17)."""
+"""Records in one call at most: the server serves nobody else for about 1 ms."""
 
 MAX_BYTES = 512 * 1024
 """Bytes in one call at most, unless a single record is larger."""

@@ -22,6 +22,10 @@ KEYS_AT_ONCE = 1000
 """Keys looked up in one round trip."""
 
 
+PADDING = "." * 64
+"""Makes a second scratch key longer, to learn what a byte of a key's name costs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """
@@ -97,21 +101,24 @@ def _timed(records: Sequence[Record], reserved: ReservedNames) -> Command:
 
 def _weigh(link: Link, records: Sequence[Record], reserved: ReservedNames) -> list[int] | None:
     key = scratch_key()
-    commands: list[Command] = []
-    for record in records:
-        own = (reserved.version, record.version, reserved.digest, record.digest)
-        commands.append(("HSET", key, *own, *record.fields))
-        commands.append(("MEMORY USAGE", key, "SAMPLES", 0))
-        commands.append(("UNLINK", key))
+    names = (reserved.version, reserved.digest)
+    commands = [*_weighing(key, ("name", "value")), *_weighing(key + PADDING, ("name", "value"))]
+    for _, version, digest, fields in records:
+        commands += _weighing(key, (names[0], version, names[1], digest, *fields))
     try:
-        replies = link.atomically(commands)
+        short, padded, *weights = link.atomically(commands)[1::3]
     except TargetAccessDenied:
         return None
-    # The scratch key is longer than most record keys; its name is part of what is weighed.
+    # The scratch key is longer than most record keys, and servers count a key's name differently.
+    byte = (padded - short) / len(PADDING)
     return [
-        weight - len(key) + len(record.key)
-        for weight, record in zip(replies[1::3], records, strict=True)
+        round(weight - byte * (len(key) - len(record.key)))
+        for weight, record in zip(weights, records, strict=True)
     ]
+
+
+def _weighing(key: str, values: Sequence[object]) -> list[Command]:
+    return [("HSET", key, *values), ("MEMORY USAGE", key, "SAMPLES", 0), ("UNLINK", key)]
 
 
 def _lookup(link: Link, keys: Sequence[bytes], reserved: ReservedNames) -> list[Held]:

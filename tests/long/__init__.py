@@ -1,0 +1,3 @@
+"""
+Tests that take minutes: a million rows, kills at random moments.
+"""
