@@ -401,7 +401,7 @@ def test_a_null_key_is_refused_before_anything_is_written(
     ran = project.run("backfill", "people")
 
     assert (ran.exit, ran.error) == (4, "checks-failed")
-    assert "1 rows have NULL in their key" in ran.err
+    assert "1 rows have a key that is NULL" in ran.err
     assert redis_server.client().dbsize() == 0
 
 

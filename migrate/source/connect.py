@@ -94,7 +94,9 @@ class Connections:
 
 def _dialect(config: SourceConfig) -> Dialect:
     if config.dialect in DIALECTS:
-        return DIALECTS[config.dialect]
+        dialect = DIALECTS[config.dialect]
+        _require_driver(config, dialect)
+        return dialect
     known = ", ".join(sorted(DIALECTS))
     if config.dialect in LATER:
         raise UsageProblem(
@@ -106,4 +108,14 @@ def _dialect(config: SourceConfig) -> Dialect:
         f"Unknown dialect '{config.dialect}'.",
         where={"known": known},
         next_step="Correct the URL of `source` in migrate.yaml.",
+    )
+
+
+def _require_driver(config: SourceConfig, dialect: Dialect) -> None:
+    if config.driver is None or config.driver in dialect.drivers:
+        return
+    raise UsageProblem(
+        f"Sources of dialect {dialect.name} are not read through the driver '{config.driver}'.",
+        where={"source": config.address, "supported": ", ".join(dialect.drivers)},
+        next_step=f"Write the URL of `source` as {dialect.name}+{dialect.drivers[0]}://...",
     )

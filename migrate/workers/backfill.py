@@ -180,7 +180,7 @@ class Backfill:
         )
         table = find_table(source, self._mapping)
         compiled = compile_mapping(self._mapping, table)
-        refuse_null_keys(source, compiled)
+        refuse_unusable_keys(source, compiled)
         if self._request.dry_run:
             yield from self._dry_run(source, compiled, table)
             return
@@ -417,21 +417,21 @@ class Backfill:
                 raise
 
 
-def refuse_null_keys(source: SqlSource, compiled: CompiledMapping) -> None:
+def refuse_unusable_keys(source: SqlSource, compiled: CompiledMapping) -> None:
     """
-    Keyset pages never see a row whose key is NULL: such a table is refused, not half copied.
+    Pages never see a row whose key is NULL, or in SQLite of another type than its column.
+
+    Such a table is refused, not half copied.
 
     Raises:
         ChecksFailed: With the number of such rows.
     """
-    if not any(read.column.nullable for read in compiled.query.key):
-        return
     count = source.null_keys(compiled.query)
     if count:
         raise ChecksFailed(
-            f"{count} rows have NULL in their key and could not be copied.",
+            f"{count} rows have a key that is NULL or of another type than its column.",
             where={"mapping": compiled.name, "table": compiled.query.table},
-            next_step="Give these rows a key, or exclude them with `where: key IS NOT NULL`.",
+            next_step="Give these rows a key, or exclude them with `where`.",
         )
 
 

@@ -7,6 +7,7 @@ its next chunk.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import traceback
@@ -156,6 +157,7 @@ def _main(job: Job, worker: str, channel: Connection) -> None:
     """
     # The terminal sends Ctrl-C to the whole group; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_silent()
     try:
         for event in work(job, worker, _asked(channel), channel.send):
             channel.send(event)
@@ -166,6 +168,16 @@ def _main(job: Job, worker: str, channel: Connection) -> None:
         channel.send(error)
     except Exception as bug:  # noqa: BLE001 - the parent tells it; nobody else is there to
         channel.send(_bug(bug))
+
+
+def _be_silent() -> None:
+    """
+    Keep what drivers log and warn of off standard error: such lines may hold values.
+
+    Without a handler Python would print them, traces and messages of servers included.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.captureWarnings(capture=True)
 
 
 def _asked(channel: Connection) -> Callable[[], int | None]:

@@ -1,0 +1,3 @@
+"""
+The SQL source against real servers.
+"""

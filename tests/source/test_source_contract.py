@@ -318,10 +318,13 @@ def test_versions_count_what_was_folded_and_what_is_marked(
     assert first == "1:x%3Ay%25"
     source.execute(
         f"""
-        INSERT INTO migrate_ctl (mapping, generation, base, stage) VALUES ('profiles', 3, 0, 'capture');
-        INSERT INTO migrate_ver (mapping, pk, n) VALUES ('profiles', '{first}', 7), ('other', '{third}', 9);
-        INSERT INTO migrate_mark (mapping, pk) VALUES
-            ('profiles', '{first}'), ('profiles', '{first}'), ('profiles', '{third}'), ('other', '2:');
+        INSERT INTO migrate_ctl (mapping, generation, base, stage)
+        VALUES ('profiles', 3, 0, 'capture');
+        INSERT INTO migrate_ver (mapping, pk, n)
+        VALUES ('profiles', '{first}', 7), ('other', '{third}', 9);
+        INSERT INTO migrate_mark (mapping, pk)
+        VALUES ('profiles', '{first}'), ('profiles', '{first}'), ('profiles', '{third}'),
+               ('other', '2:');
         """
     )
     extractor = reader(opened, "people")
@@ -475,6 +478,14 @@ def test_dialects_of_later_versions_are_refused_by_name(dialect: str) -> None:
         SqlSource.open(SourceConfig(dialect, host="127.0.0.1", database="x"))
 
     assert dialect in caught.value.what
+
+
+def test_drivers_that_are_not_known_are_refused_by_name(source: Database) -> None:
+    """
+    Another driver reads values in its own way: it is not used behind the user's back.
+    """
+    with pytest.raises(UsageProblem, match="'psycopg2'"):
+        SqlSource.open(source.config(driver="psycopg2"))
 
 
 def test_nothing_can_be_written_through_the_source(source: Database, opened: SqlSource) -> None:

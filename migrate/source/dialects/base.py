@@ -82,6 +82,12 @@ class Dialect(Protocol):
         As a source's URL begins.
         """
 
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """
+        SQLAlchemy's names of the drivers that this module knows; the first is the default.
+        """
+
     def engine(self, config: SourceConfig) -> sa.Engine:
         """
         An engine with a pool of one connection, read-only where the driver can.

@@ -227,13 +227,14 @@ class PostgreSQL:
 
     exact_pages: int = EXACT_PAGES
     name: str = "postgresql"
+    drivers: tuple[str, ...] = ("psycopg",)
 
     def engine(self, config: SourceConfig) -> sa.Engine:
         """
         An engine with a pool of one connection; transactions are begun by `begin` alone.
         """
         url = sa.URL.create(
-            f"postgresql+{config.driver or 'psycopg'}",
+            f"postgresql+{self.drivers[0]}",
             username=config.username,
             password=config.password.reveal() if config.password else None,
             host=config.host,

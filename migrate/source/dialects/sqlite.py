@@ -61,6 +61,7 @@ class SQLite:
     """
 
     name: str = "sqlite"
+    drivers: tuple[str, ...] = ("pysqlite",)
 
     def engine(self, config: SourceConfig) -> sa.Engine:
         """

@@ -52,9 +52,12 @@ _STORED = {
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = r"([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:\.([0-9]+))?"
 _ZONE = r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
+_CANONICAL = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{0,5}[1-9])?"
+)
+_CANONICAL_UTC = re.compile(_CANONICAL.pattern + r"\+00:00")
 _CLOCK = re.compile(_TIME + r" ?" + _ZONE)
 _INSTANT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_TIME} ?{_ZONE})?")
 
@@ -81,6 +84,8 @@ def float_text(value: float) -> str:
     if text in _SPECIAL:
         return _SPECIAL[text]
     text = text.removesuffix(".0")
+    if len(text) <= EXPONENT_FROM:
+        return text
     whole, _, fraction = text.partition(".")
     digits = whole.removeprefix("-")
     if "e" in text or len(digits) <= EXPONENT_FROM:
@@ -199,7 +204,7 @@ def _float(column: Column, value: Any) -> str:
 
 def _boolean(column: Column, value: Any) -> str:
     known = value.lower() if type(value) is str else value
-    if type(known) in (int, str) and known in _TRUTHS:
+    if type(known) is not float and known in _TRUTHS:
         return _TRUTHS[known]
     if type(value) in (int, str):
         raise Misfit("wrong-type", "holds neither true nor false")
@@ -227,9 +232,13 @@ def _json(column: Column, value: Any) -> str:
 
 def _date(column: Column, value: Any) -> str:
     text = _text(column, value)
-    if not _DATE.fullmatch(text):
-        raise Misfit("bad-date", "holds no date of the form YYYY-MM-DD")
-    _check(lambda: date.fromisoformat(text))
+    try:
+        printed = date.fromisoformat(text).isoformat()
+    except ValueError:
+        printed = ""
+    # The library reads other forms as well; only the extended one prints back the same.
+    if printed != text:
+        raise Misfit("bad-date", "holds no date that exists, of the form YYYY-MM-DD")
     return text
 
 
@@ -248,6 +257,8 @@ _AS_TEXT = "take it as it is with `as: text`, or correct the data"
 
 
 def _timestamp(column: Column, value: Any) -> str:
+    if _exists(value, _CANONICAL):
+        return _text(column, value)
     day, clock, zone = _instant(column, value)
     if zone:
         raise Misfit(
@@ -261,6 +272,8 @@ def _timestamp(column: Column, value: Any) -> str:
 
 
 def _timestamptz(column: Column, value: Any) -> str:
+    if _exists(value, _CANONICAL_UTC):
+        return _text(column, value)[:-3]
     day, clock, zone = _instant(column, value)
     if not zone:
         raise Misfit(
@@ -276,6 +289,19 @@ def _timestamptz(column: Column, value: Any) -> str:
         raise Misfit("bad-date", _NO_SUCH_DAY) from None
     text = moment.replace(tzinfo=None).isoformat(" ")
     return (text.rstrip("0") if "." in text else text) + "+00"
+
+
+def _exists(value: object, form: re.Pattern[str]) -> bool:
+    """
+    Whether a text is canonical already and a moment that exists: most are, and this is short.
+    """
+    if type(value) is not str or not form.fullmatch(value):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 _NO_SUCH_DAY = "holds a date or time that does not exist"
