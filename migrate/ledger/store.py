@@ -6,6 +6,7 @@ A save that may have been committed before its reply was lost is recognised and 
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -810,6 +811,9 @@ def _private_folder(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=True)
+        if not path.is_file():
+            # SQLite would wait for a pipe or a device as for a busy file.
+            raise OSError(errno.EINVAL, "Not a regular file")
     except OSError as error:
         raise LedgerAccessDenied(
             "The ledger's file cannot be made or written.",

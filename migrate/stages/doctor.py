@@ -12,9 +12,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
-from migrate.errors import InvalidFiles
+from migrate.errors import InvalidFiles, TargetAccessDenied
 from migrate.mapping.values import Mapping as ProfileMapping
 from migrate.model.events import Notify, silent
 from migrate.model.settings import RedisConfig, Settings, SourceConfig
@@ -29,6 +30,7 @@ from migrate.stages.target_checks import (
     reach_checks,
     tls_check,
 )
+from migrate.target.probe import ACL_USER, acl_rule
 from migrate.target.store import RedisTarget
 
 S = TypeVar("S", SourceConfig, RedisConfig)
@@ -129,8 +131,16 @@ class Doctor:
         config = _quick(settings.redis["target"])
         yield tls_check(config)
 
+        prefixes = list(dict.fromkeys(mapping.template.literals[0] for mapping in mappings))
+
         def make() -> RedisTarget:
-            return stack.enter_context(closing(RedisTarget.open(config, self.notify)))
+            try:
+                return stack.enter_context(closing(RedisTarget.open(config, self.notify)))
+            except TargetAccessDenied as error:
+                if error.where.get("reason") == "noperm":
+                    # Elsewhere the advice is to look here.
+                    error.next_step = acl_rule(prefixes, config.username or ACL_USER)
+                raise
 
         target = yield from opened("target.reach", make)
         if target is None:
@@ -139,7 +149,6 @@ class Doctor:
             return
         yield from reach_checks(target, config.address)
         yield from guarded("target.health", lambda: self._health(target, settings))
-        prefixes = list(dict.fromkeys(mapping.template.literals[0] for mapping in mappings))
         rule = target.acl_rule(prefixes)
         yield from guarded(
             "target.commands", lambda: command_checks(target.probe_commands(prefixes), rule)
@@ -171,7 +180,7 @@ def _pause(path: str) -> Iterator[Check]:
         yield warning(
             "throttle.pause",
             f"The pause file {path} is there: every run stands still.",
-            f"rm {path}",
+            f"rm {quote(path)}",
         )
     else:
         yield ok("throttle.pause", "No pause file is there.")

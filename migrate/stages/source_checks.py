@@ -107,16 +107,15 @@ def _is_required(column: Column) -> bool:
 
 def _key(name: str, source: SqlSource, compiled: CompiledMapping) -> Iterator[Check]:
     nullable = [read.column.name for read in compiled.query.key if read.column.nullable]
-    if not nullable:
-        yield ok(name, "The key is NOT NULL and unique.")
-        return
     count = source.null_keys(compiled.query)
     if count:
         yield failed(
             name,
-            f"{count:,} rows have NULL, or a value of another type, in their key.",
-            "Give these rows a key, or exclude them with `where: key IS NOT NULL`.",
+            f"{count:,} rows have a key that is NULL or of another type than its column.",
+            "Give these rows a key, or exclude them with `where`.",
         )
+    elif not nullable:
+        yield ok(name, "The key is NOT NULL and unique.")
     else:
         yield warning(
             name,
