@@ -188,7 +188,8 @@ def _sentinel(config: RedisConfig, service: str, greeting: Greeting, protocol: i
         db=config.database,
         redis_connect_func=greeting,
     )
-    return Connected(sentinel.master_for(service), greeting, (sentinel.close,))
+    watchers = tuple(watcher.close for watcher in sentinel.sentinels)
+    return Connected(sentinel.master_for(service), greeting, watchers)
 
 
 def _cluster(config: RedisConfig, greeting: Greeting, protocol: int) -> Connected:
@@ -204,7 +205,9 @@ def _cluster(config: RedisConfig, greeting: Greeting, protocol: int) -> Connecte
 
 
 def _options(config: RedisConfig, protocol: int) -> dict[str, Any]:
-    return {
+    # Notices of maintenance come with RESP3 alone, and redis-py 7 refuses the very word with RESP2.
+    quiet = {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+    return (quiet if protocol == 3 else {}) | {
         "protocol": protocol,
         "decode_responses": False,
         "retry": Retry(NoBackoff(), 0),
@@ -215,7 +218,6 @@ def _options(config: RedisConfig, protocol: int) -> dict[str, Any]:
         "health_check_interval": 0,
         "max_connections": config.pool_size,
         "driver_info": None,
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 

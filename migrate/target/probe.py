@@ -138,7 +138,11 @@ def _probed(name: str, key: str, reply: object) -> Probed:
     return Probed(name, not error, error, name in REQUIRED, key)
 
 
-def acl_rule(prefixes: Sequence[str] = (), user: str = "migrate") -> str:
+ACL_USER = "migrate"
+"""The user in an ACL line where the configuration names none."""
+
+
+def acl_rule(prefixes: Sequence[str] = (), user: str = ACL_USER) -> str:
     """
     The line that makes a user who may do a backfill and nothing else.
 

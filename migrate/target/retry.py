@@ -107,6 +107,7 @@ WORDS: Mapping[str, Trouble] = {
         UNBLOCKED="busy",
     ),
     **_table(Kind.DENIED, NOAUTH="auth", WRONGPASS="auth", NOPERM="noperm", MOVED="cluster"),
+    **_table(Kind.DENIED, DENIED="protected"),
     **_table(Kind.FORGOTTEN, NOSCRIPT="noscript"),
 }
 """The first word of an error reply, whatever class the driver gives it."""
@@ -118,6 +119,8 @@ PHRASES: tuple[tuple[str, Trouble], ...] = (
     ("AuthenticationError", Trouble(Kind.DENIED, "sentinel-auth")),
     ("user executing the script can't", Trouble(Kind.DENIED, "noperm")),
     ("ACL failure in script", Trouble(Kind.DENIED, "noperm")),
+    ("unknown command", Trouble(Kind.DENIED, "no-command")),
+    ("Unknown Redis command", Trouble(Kind.DENIED, "no-command")),
     ("DB index is out of range", Trouble(Kind.DENIED, "database")),
     ("invalid bulk length", Trouble(Kind.DENIED, "too-large")),
     ("SELECT is not allowed in cluster mode", Trouble(Kind.DENIED, "database")),
@@ -160,7 +163,8 @@ CLASSES: Mapping[type[BaseException], Trouble] = {
     theirs.DataError: Trouble(Kind.BUG, "data"),
     theirs.PubSubError: Trouble(Kind.BUG, "unused"),
     theirs.ModuleError: Trouble(Kind.BUG, "unused"),
-    theirs.NoSuchFieldsetError: Trouble(Kind.BUG, "unused"),
+    # Redis-py 7 does not have it yet.
+    getattr(theirs, "NoSuchFieldsetError", theirs.ModuleError): Trouble(Kind.BUG, "unused"),
     theirs.LockError: Trouble(Kind.BUG, "unused"),
     theirs.LockNotOwnedError: Trouble(Kind.BUG, "unused"),
     theirs.ChildDeadlockedError: Trouble(Kind.BUG, "unused"),
@@ -317,6 +321,14 @@ ADVICE: Mapping[str, Advice] = {
     "noperm": Advice(
         "This Redis user may not run a command, or not on these keys.",
         "Give it the ACL line that `profile-migrate doctor` prints.",
+    ),
+    "protected": Advice(
+        "Redis is in protected mode and serves its own machine only.",
+        "Give that server a password, and this instance its `password_file`.",
+    ),
+    "no-command": Advice(
+        "This server does not have a command that we need: renamed, switched off, or no Redis.",
+        "`profile-migrate doctor` names it; give it back in redis.conf (rename-command).",
     ),
     "database": Advice(
         "Redis has no database of this number.", "Correct the number at the end of the url."

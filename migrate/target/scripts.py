@@ -168,6 +168,8 @@ return reply
 
 _MEASURE = """
 -- What a write costs: the same steps for each record, under one scratch key that never shows.
+-- A user who may not take it away again is refused here, before it is there.
+redis.call('UNLINK', KEYS[1])
 local names = {ARGV[1], ARGV[2], ARGV[3]}
 local at = 4
 while at <= #ARGV do

@@ -27,7 +27,7 @@ from migrate.target.health import (
 )
 from migrate.target.link import Link
 from migrate.target.loader import DryLoader, ReservedNames, ScriptLoader
-from migrate.target.probe import Probed, acl_rule, probe_commands
+from migrate.target.probe import ACL_USER, Probed, acl_rule, probe_commands
 from migrate.target.retry import Patience, SystemClock
 from migrate.target.survey import Cost, Held, lookup, measure
 
@@ -168,4 +168,4 @@ class RedisTarget:
         """
         The ACL line that this configuration's user needs.
         """
-        return acl_rule(prefixes, self._link.config.username or "migrate")
+        return acl_rule(prefixes, self._link.config.username or ACL_USER)

@@ -375,4 +375,8 @@ def _fails_over(sentinel: RedisServer) -> bool:
 
 
 def _role(server: RedisServer) -> str:
-    return str(server.client().info("replication")["role"])
+    try:
+        return str(server.client().info("replication")["role"])
+    except redis.ConnectionError:
+        # A sentinel closes every connection of a server that it promotes.
+        return "changing"

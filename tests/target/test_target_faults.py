@@ -8,11 +8,13 @@ nothing is half written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from migrate.errors import (
+    MigrateError,
     TargetAccessDenied,
     TargetLostData,
     TargetNotWritable,
@@ -23,6 +25,7 @@ from migrate.model.settings import Node
 from migrate.model.values import Outcome
 from migrate.target.probe import acl_rule
 from migrate.target.retry import SystemClock
+from migrate.target.scripts import Script
 from migrate.target.store import RedisTarget
 from tests.servers import HOST, RedisServer, free_port, wait_until
 from tests.target.conftest import (
@@ -418,6 +421,58 @@ def test_a_restart_without_data_stops_the_run(
         writes.write(records(500))
 
     assert server.client().dbsize() == 0
+
+
+def test_a_restart_between_two_round_trips_of_one_batch(
+    redis_fresh: Callable[..., RedisServer],
+    open_target: Callable[..., RedisTarget],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A receipt is for one server run: what a restart took away in the middle is written again.
+    """
+    server = redis_fresh()
+    target = open_target(server)
+    writes = loader(target)
+    server.client().save()
+    send, trips = target._link.try_scripts, []
+
+    def restart_before_the_second(calls: Sequence[Any], script: Script) -> list[Any]:
+        trips.append(len(calls))
+        if len(trips) == 2:
+            server.kill()
+            server.start()
+        return send(calls, script)
+
+    # The moment between two round trips of one call cannot be met from outside.
+    monkeypatch.setattr(target._link, "try_scripts", restart_before_the_second)
+
+    receipt = writes.write(records(3000))
+
+    assert len(trips) > 3
+    assert len(receipt.outcomes) == 3000
+    assert stored(server) == expected(records(3000))
+
+
+def test_a_record_that_is_too_large_for_the_server(
+    redis_server: RedisServer, open_target: Callable[..., RedisTarget], clock: Skipping
+) -> None:
+    """
+    A server with a small limit is named as the cause; the other records of the batch are whole.
+    """
+    target = open_target(redis_server, retry_for_s=30)
+    writes = loader(target)
+    redis_server.set(proto_max_bulk_len="1mb")
+    batch = records(250)
+    batch[120] = record(120, size=1_500_000)
+
+    with pytest.raises(MigrateError) as caught:
+        writes.write(batch)
+
+    assert caught.value.where["reason"] in {"too-large", "connection"}
+    part, whole = stored(redis_server), expected(batch)
+    assert len(part) >= 100
+    assert all(whole[key] == fields for key, fields in part.items())
 
 
 def test_a_wrong_password_is_said_once(

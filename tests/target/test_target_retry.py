@@ -53,7 +53,10 @@ TEXTS = {
         "noreplicas",
     ),
     "WRONGTYPE Operation against a key": (Kind.BUG, "reply"),
-    "unknown command 'OOM'": (Kind.BUG, "reply"),
+    "unknown command 'OOM'": (Kind.DENIED, "no-command"),
+    "Error running script (call to f_ab): @user_script:9: @user_script: 9: Unknown Redis command "
+    "called from Lua script": (Kind.DENIED, "no-command"),
+    "DENIED Redis is running in protected mode because": (Kind.DENIED, "protected"),
     "value is not -OOM at all": (Kind.BUG, "reply"),
 }
 
@@ -183,7 +186,7 @@ def test_no_text_of_a_server_is_shown() -> None:
     A server's error may repeat arguments; ours holds its first word and the class, no more.
     """
     error = redis.exceptions.ResponseError(
-        "unknown command 'FOO', with args beginning with: 'CANARY-VALUE'", status_code="ERR"
+        "value is not an integer or out of range: 'CANARY-VALUE'", status_code="ERR"
     )
 
     ours = explain(error, CONFIG)

@@ -4,6 +4,8 @@ A Sentinel group and a Cluster of three, from the same binary as the plain serve
 
 from __future__ import annotations
 
+import random
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from migrate.model.settings import Node, RedisConfig
 from tests.servers import HOST, ProcessRunner, RedisServer, local_redis, wait_until
 
 SLOTS = 16384
+
+BUS = 10_000
+"""How far above its port a node of a cluster listens for the other nodes."""
 
 
 def start(stack: ExitStack, server: RedisServer) -> RedisServer:
@@ -104,19 +109,7 @@ def cluster() -> Iterator[list[RedisServer]]:
     """
     binary = local_redis()
     with ExitStack() as stack:
-        nodes = [
-            start(
-                stack,
-                RedisServer.local(
-                    binary,
-                    f"node-{at}",
-                    cluster_enabled="yes",
-                    cluster_node_timeout="2000",
-                    cluster_announce_ip=HOST,
-                ),
-            )
-            for at in range(3)
-        ]
+        nodes = [start(stack, _node(binary, f"node-{at}")) for at in range(3)]
         for at, node in enumerate(nodes):
             client = node.client()
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", at + 1)
@@ -126,6 +119,33 @@ def cluster() -> Iterator[list[RedisServer]]:
         for node in nodes:
             wait_until(lambda at=node: _covers(at), "the cluster to cover all slots", timeout_s=30)  # type: ignore[misc]
         yield nodes
+
+
+def _node(binary: Path, name: str) -> RedisServer:
+    server = RedisServer.local(
+        binary,
+        name,
+        cluster_enabled="yes",
+        cluster_node_timeout="2000",
+        cluster_announce_ip=HOST,
+    )
+    # Nodes talk on their port + 10000, which must not be one of the ephemeral ports either.
+    server.runner.port = next(port for port in _ports() if _is_free(port) and _is_free(port + BUS))
+    return server
+
+
+def _ports() -> Iterator[int]:
+    while True:
+        yield random.SystemRandom().randrange(20_000, 22_000)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _covers(node: RedisServer) -> bool:
