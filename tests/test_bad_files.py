@@ -235,15 +235,36 @@ BAD: dict[str, tuple[str | bytes, Expected]] = {
         changed("email: {column: email_address}\n  phone: {}", "phone: {drop: true}"),
         [("no-fields", 9, 1)],
     ),
-    # what a later version builds
-    "children": (
-        GOOD + "children:\n  roles: {table: user_roles, join: {user_id: id}, column: role}\n",
-        [("not-yet", 12, 1)],
-    ),
+    # children
     "children of the wrong shape": (
         GOOD + "children:\n  roles: {table: user_roles, joins: {user_id: id}}\n",
-        [("not-yet", 12, 1), ("missing-key", 13, 3), ("unknown-key", 13, 30)],
+        [("missing-key", 13, 3), ("unknown-key", 13, 30)],
     ),
+    "a child with both columns and column": (
+        GOOD + "children:\n  r: {table: t, join: {a: id}, column: x, columns: [x]}\n",
+        [("child-columns", 13, 3)],
+    ),
+    "children in a plain value": (
+        GOOD
+        + "children:\n  r: {table: t, join: {a: id}, column: x,\n"
+        + "    children: {s: {table: u, join: {b: a}, column: y}}}\n",
+        [("child-columns", 14, 5)],
+    ),
+    "a child named as a field": (
+        GOOD + "children:\n  phone: {table: t, join: {a: id}, column: x}\n",
+        [("field-twice", 13, 3)],
+    ),
+    "a child with a reserved name": (
+        GOOD + "children:\n  _v: {table: t, join: {a: id}, column: x}\n",
+        [("reserved-name", 13, 3)],
+    ),
+    "an inner child named as a member": (
+        GOOD
+        + "children:\n  r:\n    table: t\n    join: {a: id}\n    columns: [s, s]\n"
+        + "    children:\n      s: {table: u, join: {b: a}, column: y}\n",
+        [("column-twice", 16, 18), ("field-twice", 18, 7)],
+    ),
+    # what a later version builds
     "lookups": (
         GOOD + 'lookups:\n  by_email: {key: "user:email:{email}", unique: true}\n',
         [("not-yet", 12, 1)],
@@ -262,13 +283,17 @@ BAD: dict[str, tuple[str | bytes, Expected]] = {
         [("not-yet", 9, 3)],
     ),
     "ttl as a number": (changed('"user:{id}"', '"user:{id}"\n  ttl: 60'), [("wrong-type", 9, 8)]),
-    "type string": (changed('"user:{id}"', '"user:{id}"\n  type: string'), [("not-yet", 9, 3)]),
+    "type json": (changed('"user:{id}"', '"user:{id}"\n  type: json'), [("not-yet", 9, 3)]),
     "type RedisJSON": (
         changed('"user:{id}"', '"user:{id}"\n  type: RedisJSON'),
         [("not-yet", 9, 3)],
     ),
     "type misspelt": (changed('"user:{id}"', '"user:{id}"\n  type: hsh'), [("unknown-word", 9, 9)]),
-    "mask": (changed("phone: {}", "phone: {mask: sha256}"), [("not-yet", 11, 11)]),
+    "mask misspelt": (changed("phone: {}", "phone: {mask: sha25}"), [("unknown-mask", 11, 17)]),
+    "a masked key": (
+        changed("phone: {}", "id: {mask: sha256}"),
+        [("key-masked", 11, 8)],
+    ),
     # many at once
     "one mistake a section": (
         """\
@@ -299,7 +324,6 @@ lookups: {}
             ("unknown-word", 9, 9),
             ("reserved-name", 11, 3),
             ("unknown-form", 12, 15),
-            ("not-yet", 12, 21),
             ("duplicate-key", 13, 3),
             ("yaml-anchor", 14, 10),
             ("wrong-type", 14, 20),

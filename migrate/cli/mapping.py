@@ -15,6 +15,7 @@ from migrate.cli.context import AppContext, pass_app, pick
 from migrate.cli.options import Group, json_option, mapping_argument
 from migrate.mapping.files import load
 from migrate.mapping.schema import json_schema
+from migrate.mapping.values import FieldSpec
 from migrate.mapping.values import Mapping as ProfileMapping
 from migrate.ops.console import one_line
 from migrate.ops.tables import table
@@ -55,8 +56,12 @@ def lint(app: AppContext, names: tuple[str, ...], path: Path | None) -> None:
     """
     found = _chosen(app, names, path)
     app.emit(
-        {"mappings": [{"name": one.name, "file": one.file} for one in found]},
-        "\n".join(f"{one.file}: '{one.name}' is sound." for one in found),
+        {
+            "mappings": [
+                {"name": one.name, "file": one.file, "one_way": one_way(one)} for one in found
+            ]
+        },
+        "\n".join(f"{one.file}: '{one.name}' is sound.{_warned(one)}" for one in found),
     )
     first = found[0].name if len(found) == 1 else "NAME"
     app.next_step(f"profile-migrate mapping show {first}")
@@ -103,6 +108,11 @@ def _chosen(app: AppContext, names: Sequence[str], path: Path | None) -> list[Pr
     return found
 
 
+def _warned(mapping: ProfileMapping) -> str:
+    names = one_way(mapping)
+    return f" One-way: {', '.join(names)}; SQL cannot be restored from them." if names else ""
+
+
 def _is_file(name: str) -> bool:
     return "/" in name or name.endswith(_FILE_ENDINGS)
 
@@ -123,7 +133,7 @@ def described(mapping: ProfileMapping) -> dict[str, Any]:
         },
         "target": {
             "key": mapping.template.text,
-            "type": "hash",
+            "type": mapping.record.value,
             "reserved": {
                 "version": mapping.reserved.version,
                 "digest": mapping.reserved.digest,
@@ -132,10 +142,35 @@ def described(mapping: ProfileMapping) -> dict[str, Any]:
         },
         "fields": fields
         and [
-            {"name": one.name, "column": one.column, "as": one.form, "drop": one.drop}
+            {
+                "name": one.name,
+                "column": one.column,
+                "as": one.form,
+                "drop": one.drop,
+                "mask": one.mask,
+            }
             for one in fields
         ],
+        "children": [
+            {
+                "path": path,
+                "table": child.table,
+                "join": dict(child.join),
+                "order_by": list(child.order_by),
+                "columns": [one.column for one in child.columns],
+                "single": child.single,
+            }
+            for _, path, child in mapping.collections()
+        ],
+        "one_way": one_way(mapping),
     }
+
+
+def one_way(mapping: ProfileMapping) -> list[str]:
+    """
+    Fields that no way leads back from: the mapping is then not reversible.
+    """
+    return [one.name for one in mapping.fields or () if one.mask is not None]
 
 
 def as_text(mapping: ProfileMapping) -> str:
@@ -150,18 +185,38 @@ def as_text(mapping: ProfileMapping) -> str:
         "key": ", ".join(mapping.key),
         "where": mapping.where_text or "every row",
         "record key": mapping.template.text,
-        "type": "hash",
+        "type": mapping.record.value,
         "reserved": ", ".join(mapping.reserved.names()),
     }
     lines = [f"{name:<12}{one_line(value)}" for name, value in facts.items()]
-    return "\n".join([*lines, *_fields(mapping)])
+    return "\n".join([*lines, *_fields(mapping), *_collections(mapping)])
 
 
 def _fields(mapping: ProfileMapping) -> list[str]:
     if mapping.fields is None:
         return [f"{'fields':<12}every column as it is"]
     rows = [
-        (one.name, one.column, "never leaves SQL" if one.drop else one.form or "usual form")
+        (one.name, one.column, "never leaves SQL" if one.drop else _form(one))
         for one in mapping.fields
     ]
     return ["", table(("field", "column", "as"), rows, align="lll")]
+
+
+def _form(field: FieldSpec) -> str:
+    form = field.form or "usual form"
+    return f"{form}, masked by {field.mask}: one-way" if field.mask else form
+
+
+def _collections(mapping: ProfileMapping) -> list[str]:
+    rows = [
+        (
+            path,
+            child.table,
+            ", ".join(f"{one} = {other}" for one, other in child.join),
+            ", ".join(one.column for one in child.columns),
+        )
+        for _, path, child in mapping.collections()
+    ]
+    if not rows:
+        return []
+    return ["", table(("children", "table", "join", "columns"), rows, align="llll")]

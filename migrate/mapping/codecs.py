@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 
 from migrate.model.values import Kind
 
@@ -48,11 +49,21 @@ class Codec:
         encode: From a cell; raises Unencodable, or UnicodeEncodeError for a lone surrogate.
 
         decode: Back to the same cell; raises Undecodable for bytes that `encode` never gives.
+
+        mask: Name of the one-way form that `encode` ends in; `decode` then refuses everything.
     """
 
     form: str
     encode: Callable[..., bytes]
     decode: Decode
+    mask: str | None = None
+
+    @property
+    def reversible(self) -> bool:
+        """
+        Whether `decode` gives the cell back; a mask is one-way.
+        """
+        return self.mask is None
 
 
 def _same(pattern: str) -> Codec:
@@ -295,6 +306,27 @@ CODECS: dict[Kind, tuple[Codec, ...]] = {
     Kind.UNSUPPORTED: (),
 }
 """The forms of each kind; the first is what a field takes when it names none."""
+
+MASKS: dict[str, Callable[[bytes], bytes]] = {
+    "sha256": lambda value: sha256(value).hexdigest().encode(),
+}
+"""One-way forms of the bytes that a field would hold: every word that `mask:` knows."""
+
+
+def masked(codec: Codec, mask: str) -> Codec:
+    """
+    The codec with a mask over what it writes.
+    """
+    plain, hide = codec.encode, MASKS[mask]
+
+    def encode(cell: object) -> bytes:
+        return hide(plain(cell))
+
+    def decode(_: bytes) -> str:
+        raise Undecodable(f"masked by {mask}, which is one-way")
+
+    return Codec(codec.form, encode, decode, mask)
+
 
 FORMS: frozenset[str] = frozenset(
     {codec.form for codecs in CODECS.values() for codec in codecs} | {TEXT.form}

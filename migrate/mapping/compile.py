@@ -7,28 +7,39 @@ Everything that can be wrong between the two is found here, before a row is read
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
+from typing import Any
 
 from migrate.errors import Problem, SchemaMismatch
-from migrate.mapping.codecs import CODECS, Codec, Unencodable, codec_for, forms_of
+from migrate.mapping.children import KEY_KINDS, ChildBinder
+from migrate.mapping.codecs import (
+    CODECS,
+    Codec,
+    Undecodable,
+    Unencodable,
+    codec_for,
+    forms_of,
+    masked,
+)
+from migrate.mapping.json_text import Collection, Spell, members, quoted, value_of
 from migrate.mapping.template import Template
 from migrate.mapping.values import FieldSpec, Mapping, Reserved
 from migrate.model.filter import columns_of
-from migrate.model.ports import Query
+from migrate.model.ports import ChildQuery, Query
 from migrate.model.values import (
     Batch,
-    Cell,
     Chunk,
     Column,
     ColumnRead,
     Fault,
-    Kind,
     Record,
+    RecordType,
     Reject,
+    Row,
     Table,
     first_version,
 )
@@ -39,21 +50,6 @@ ENCODER = 1
 MAX_KEY_BYTES = 512
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """A record above this is a reject: Redis would cut the connection, a retry would send it again."""
-
-KEY_KINDS = frozenset(
-    {
-        Kind.INTEGER,
-        Kind.DECIMAL,
-        Kind.TEXT,
-        Kind.UUID,
-        Kind.ENUM,
-        Kind.DATE,
-        Kind.TIME,
-        Kind.TIMESTAMP,
-        Kind.TIMESTAMPTZ,
-    }
-)
-"""Kinds with an exact order and an exact text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,18 @@ class Field:
     position: int
     column: Column
     codec: Codec
+
+
+@dataclass(frozen=True, slots=True)
+class ChildField:
+    """
+    One field that holds a collection: where its rows stand in a row and how they become JSON.
+    """
+
+    name: str
+    position: int
+    collection: Collection
+    query: ChildQuery
 
 
 def _prefixed(text: bytes) -> bytes:
@@ -89,10 +97,17 @@ class CompiledMapping:
         query: What an extractor has to read for `encode`.
 
         fields: In the order of their names, which is the order in the record and in the digest.
+
+        children: The fields that hold collections; they stand among the others by their names.
     """
 
     def __init__(
-        self, mapping: Mapping, query: Query, key: tuple[Field, ...], fields: tuple[Field, ...]
+        self,
+        mapping: Mapping,
+        query: Query,
+        key: tuple[Field, ...],
+        fields: tuple[Field, ...],
+        children: tuple[ChildField, ...] = (),
     ) -> None:
         self.name = mapping.name
         self.query = query
@@ -100,14 +115,35 @@ class CompiledMapping:
         self.template: Template = mapping.template
         self.key = key
         self.fields = fields
-        self.fingerprint = _fingerprint(mapping, key, fields)
+        self.children = children
+        self.record = mapping.record
+        self.fingerprint = _fingerprint(mapping, key, fields, children)
         self._seed = blake2b(bytes.fromhex(self.fingerprint), digest_size=8)
+        self._values = {f.name: value_of(f.column.kind, f.codec) for f in fields}
         self._plan = tuple(
-            (f.position, f.codec.encode, f.name.encode(), _prefixed(f.name.encode()))
-            for f in fields
+            (position, encode, self._spelled(name), _prefixed(name.encode()))
+            for name, position, encode in sorted(
+                self._encoders(), key=lambda encoder: encoder[0].encode()
+            )
         )
+        self._names = tuple(sorted((name for name, _, _ in self._encoders()), key=str.encode))
+        self._head = f'{{{quoted(mapping.reserved.version)}:"'.encode()
+        self._middle = f'",{quoted(mapping.reserved.digest)}:"'.encode()
+        self._finish = self._hash if self.record is RecordType.HASH else self._text
         parts = {f.name: (f.position, f.codec.encode) for f in key}
         self._key_plan = tuple(parts[name] for name in mapping.template.names)
+
+    def _spelled(self, name: str) -> bytes:
+        return name.encode() if self.record is RecordType.HASH else f"{quoted(name)}:".encode()
+
+    def _encoders(self) -> Iterator[tuple[str, int, Callable[[Any], bytes]]]:
+        for child in self.children:
+            yield child.name, child.position, child.collection.encode
+        for field in self.fields:
+            if self.record is RecordType.HASH:
+                yield field.name, field.position, field.codec.encode
+            else:
+                yield field.name, field.position, _as_bytes(self._values[field.name].spell)
 
     def encode(self, chunk: Chunk) -> Batch:
         """
@@ -126,7 +162,7 @@ class CompiledMapping:
                 except (Unencodable, UnicodeEncodeError):
                     fault = self._why(row)
                 else:
-                    fault = self._too_large(record)
+                    fault = self._too_large(record, row)
             if fault is None:
                 records.append(record)
                 keys.append(chunk.keys[index])
@@ -134,7 +170,7 @@ class CompiledMapping:
                 rejects.append(Reject(chunk.keys[index], fault))
         return Batch(records, keys, rejects)
 
-    def _record(self, row: Sequence[Cell], version: bytes) -> Record:
+    def _record(self, row: Row, version: bytes) -> Record:
         key = self._render(row)
         fields: list[bytes] = []
         parts = [_prefixed(key)]
@@ -147,9 +183,23 @@ class CompiledMapping:
             parts += (head, len(value).to_bytes(4, "big"), value)
         digest = self._seed.copy()
         digest.update(b"".join(parts))
-        return Record(key, version, digest.hexdigest().encode(), tuple(fields))
+        return self._finish(key, version, digest.hexdigest().encode(), fields)
 
-    def _render(self, row: Sequence[Cell]) -> bytes:
+    @staticmethod
+    def _hash(key: bytes, version: bytes, digest: bytes, fields: list[bytes]) -> Record:
+        return Record(key, version, digest, tuple(fields))
+
+    def _text(self, key: bytes, version: bytes, digest: bytes, fields: list[bytes]) -> Record:
+        """
+        One JSON text that begins with version and digest, which the script reads from there.
+        """
+        text = [self._head, version, self._middle, digest, b'"']
+        for name, value in zip(fields[::2], fields[1::2], strict=True):
+            text += (b",", name, value)
+        text.append(b"}")
+        return Record(key, version, digest, (b"".join(text),))
+
+    def _render(self, row: Row) -> bytes:
         components = []
         for position, encode in self._key_plan:
             cell = row[position]
@@ -158,7 +208,7 @@ class CompiledMapping:
             components.append(encode(cell).decode())
         return self.template.render(components)
 
-    def record_key(self, row: Sequence[Cell]) -> bytes:
+    def record_key(self, row: Row) -> bytes:
         """
         The Redis key of a row.
 
@@ -167,47 +217,98 @@ class CompiledMapping:
         """
         return self._render(row)
 
-    def _why(self, row: Sequence[Cell]) -> Fault:
+    def _why(self, row: Row) -> Fault:
         """
         The first column of a row whose cell cannot be encoded, found by trying each alone.
         """
+        found = self._column_fault(row)
+        for child in () if found else self.children:
+            fault = child.collection.fault(row[child.position])
+            if fault is not None:
+                column, refused = fault
+                return Fault(column, refused.reason, refused.detail)
+        if found is None:
+            raise AssertionError("a row was refused that every codec takes")
+        return found
+
+    def _column_fault(self, row: Row) -> Fault | None:
+        text = self.record is RecordType.STRING
         for field in (*self.key, *self.fields):
             cell = row[field.position]
             try:
                 if cell is not None:
                     field.codec.encode(cell)
+                    if text and field in self.fields:
+                        self._values[field.name].spell(cell)
                 elif field in self.key:
                     return Fault(field.column.name, "null-key", "is NULL, and a record needs it")
             except Unencodable as refused:
                 return Fault(field.column.name, refused.reason, refused.detail)
             except UnicodeEncodeError:
                 return Fault(field.column.name, "invalid-utf8", "holds a lone surrogate")
-        raise AssertionError("a row was refused that every codec takes")
+        return None
 
-    def _too_large(self, record: Record) -> Fault | None:
+    def _too_large(self, record: Record, row: Row) -> Fault | None:
         if len(record.key) > MAX_KEY_BYTES:
             column = self.key[0].column.name
             return Fault(column, "key-too-long", f"gives a key of more than {MAX_KEY_BYTES} bytes")
         size = sum(map(len, record.fields))
         if size > MAX_RECORD_BYTES:
-            largest = max(range(1, len(record.fields), 2), key=lambda i: len(record.fields[i]))
-            name = record.fields[largest - 1].decode()
-            column = next(f.column.name for f in self.fields if f.name == name)
+            sizes = {
+                name: len(encode(row[position]))
+                for name, (position, encode, _, _) in zip(self._names, self._plan, strict=True)
+                if row[position] is not None
+            }
+            name = max(sizes, key=sizes.__getitem__)
+            column = next((f.column.name for f in self.fields if f.name == name), name)
             return Fault(column, "too-large", f"makes a record of {size} bytes")
         return None
 
-    def decode(self, stored: Map[bytes, bytes]) -> dict[str, Cell]:
+    def decode(self, stored: Map[bytes, bytes]) -> dict[str, Any]:
         """
         Cells by field name from the fields of a stored hash; absent fields are NULL.
 
+        A collection is a list of rows, each with the rows of its inner collections behind its
+        cells.
+
         Raises:
-            Undecodable: A field holds bytes that its codec never writes.
+            Undecodable: A field holds bytes that its codec never writes, or is masked.
         """
-        cells: dict[str, Cell] = {}
+        cells: dict[str, Any] = {}
         for field in self.fields:
             value = stored.get(field.name.encode())
             cells[field.name] = None if value is None else field.codec.decode(value)
+        for child in self.children:
+            cells[child.name] = child.collection.decode(_present(stored, child.name))
         return cells
+
+    def decode_text(self, stored: bytes) -> dict[str, Any]:
+        """
+        As `decode`, from the text of a string record.
+
+        Raises:
+            Undecodable: The text is none that `encode` gives.
+        """
+        try:
+            parts = dict(members(stored.decode()))
+        except UnicodeDecodeError:
+            raise Undecodable("not UTF-8") from None
+        cells: dict[str, Any] = {}
+        for field in self.fields:
+            part = parts.get(field.name)
+            cells[field.name] = None if part is None else self._values[field.name].read(part)
+        for child in self.children:
+            cells[child.name] = child.collection.decode(_present(parts, child.name))
+        if set(parts) - set(cells) - set(self.reserved.names()):
+            raise Undecodable("a member that is not mapped")
+        return cells
+
+    @property
+    def reversible(self) -> bool:
+        """
+        Whether every field can be turned back into what SQL held.
+        """
+        return all(field.codec.reversible for field in self.fields)
 
     def describe(self) -> dict[str, object]:
         """
@@ -217,16 +318,39 @@ class CompiledMapping:
             "name": self.name,
             "fingerprint": self.fingerprint,
             "key": self.template.text,
+            "type": str(self.record),
+            "reversible": self.reversible,
             "fields": [
                 {
                     "name": f.name,
                     "column": f.column.name,
                     "type": f.column.type,
                     "as": f.codec.form,
+                    "mask": f.codec.mask,
+                    "reversible": f.codec.reversible,
                 }
                 for f in self.fields
             ],
+            "children": [
+                {
+                    "path": query.path,
+                    "table": query.table.name,
+                    "columns": [read.column.name for read in query.columns],
+                }
+                for query in self.query.collections()
+            ],
         }
+
+
+def _as_bytes(spell: Spell) -> Callable[[Any], bytes]:
+    return lambda cell: spell(cell).encode()
+
+
+def _present(parts: Map[Any, Any], name: str) -> bytes:
+    value = parts.get(name) or parts.get(name.encode())
+    if value is None:
+        raise Undecodable("a collection is missing; an empty one is []")
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> CompiledMapping:
@@ -242,7 +366,15 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
     binder = _Binder(mapping, table)
     fields = tuple(sorted(binder.fields(), key=lambda field: field.name.encode()))
     key = tuple(binder.key())
-    problems = [*binder.problems, *binder.key_problems(), *binder.where_problems()]
+    children = ChildBinder(mapping, table)
+    bound = children.bind()
+    problems = [
+        *binder.problems,
+        *binder.key_problems(),
+        *binder.where_problems(),
+        *binder.clashes(),
+        *children.problems,
+    ]
     if problems:
         raise SchemaMismatch(problems)
     query = Query(
@@ -253,8 +385,13 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
         columns=tuple(binder.reads),
         where=mapping.where,
         revision=revision,
+        children=tuple(child.query for child in bound),
     )
-    return CompiledMapping(mapping, query, key, fields)
+    collections = tuple(
+        ChildField(child.name, len(binder.reads) + place, child.collection, child.query)
+        for place, child in enumerate(bound)
+    )
+    return CompiledMapping(mapping, query, key, fields, collections)
 
 
 class _Binder:
@@ -316,7 +453,10 @@ class _Binder:
         if codec is None:
             self._no_codec(loc, spec, column)
             return None
-        verbatim = spec.form == "text" and codec_for(column.kind, None) is not codec
+        unmasked = codec
+        if spec.mask is not None:
+            codec = masked(codec, spec.mask)
+        verbatim = spec.form == "text" and codec_for(column.kind, None) is not unmasked
         return Field(spec.name, self._position(ColumnRead(column, verbatim)), column, codec)
 
     def _no_codec(self, loc: tuple[str | int, ...], spec: FieldSpec, column: Column) -> None:
@@ -353,6 +493,22 @@ class _Binder:
                 f"Unique there: {known}." if known else "Add a primary key or a unique index.",
             )
 
+    def clashes(self) -> Iterator[Problem]:
+        """
+        Collections with the name of a column where `fields` is left out: lint cannot see those.
+        """
+        if self.mapping.fields is not None:
+            return
+        for child in self.mapping.children:
+            if self.table.column(child.name) is not None:
+                yield self.mapping.problem(
+                    ("children", child.name),
+                    "field-twice",
+                    f"Table '{self.table.name}' has a column '{child.name}', which moves as well.",
+                    "Rename the collection, or list the fields that move.",
+                    key=True,
+                )
+
     def where_problems(self) -> Iterator[Problem]:
         if self.mapping.where is None:
             return
@@ -375,11 +531,16 @@ class _Binder:
         self.problems.append(self.mapping.problem(loc, rule, message, fix))
 
 
-def _fingerprint(mapping: Mapping, key: Sequence[Field], fields: Sequence[Field]) -> str:
+def _fingerprint(
+    mapping: Mapping,
+    key: Sequence[Field],
+    fields: Sequence[Field],
+    children: Sequence[ChildField],
+) -> str:
     """
     Tells two mappings apart that would write other records; comments and order do not count.
     """
-    meaning = {
+    meaning: dict[str, object] = {
         "encoder": ENCODER,
         "name": mapping.name,
         "table": [mapping.schema, mapping.table],
@@ -389,9 +550,42 @@ def _fingerprint(mapping: Mapping, key: Sequence[Field], fields: Sequence[Field]
         "key": [_shape(field) for field in key],
         "fields": [_shape(field) for field in fields],
     }
+    if mapping.record is not RecordType.HASH:
+        meaning["record"] = mapping.record
+    if children:
+        meaning["children"] = [
+            _collection_shape(child.query, child.collection) for child in children
+        ]
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _shape(field: Field) -> list[object]:
-    return [field.name, field.column.name, field.column.kind, field.column.scale, field.codec.form]
+    column = field.column
+    shape: list[object] = [field.name, column.name, column.kind, column.scale, field.codec.form]
+    return shape if field.codec.reversible else [*shape, field.codec.mask]
+
+
+def _collection_shape(query: ChildQuery, collection: Collection) -> dict[str, object]:
+    reads = query.columns
+    return {
+        "path": query.path,
+        "table": [query.table.schema, query.table.name],
+        "join": [[child.name, parent.name] for child, parent in query.join],
+        "order": [column.name for column in query.order],
+        "single": collection.single,
+        "members": [
+            [
+                member.name,
+                member.column,
+                reads[member.position].column.kind,
+                reads[member.position].column.scale,
+                member.form,
+            ]
+            for member in collection.members
+        ],
+        "children": [
+            _collection_shape(inner, one)
+            for inner, (_, _, one) in zip(query.children, collection.inner, strict=True)
+        ],
+    }

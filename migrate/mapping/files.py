@@ -4,6 +4,7 @@ Loads the mapping files of a project, with all problems of all files at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Map
 from pathlib import Path
 
 from migrate.documents.reader import Document, scan
@@ -11,10 +12,11 @@ from migrate.documents.shape import check
 from migrate.errors import InvalidFiles, Problem
 from migrate.mapping.identifiers import table_parts
 from migrate.mapping.lint import lint, lint_together
-from migrate.mapping.schema import FieldSection, MappingFile
+from migrate.mapping.schema import ChildSection, FieldSection, MappingFile, MemberSection
 from migrate.mapping.template import Template
-from migrate.mapping.values import FieldSpec, Mapping, Reserved
+from migrate.mapping.values import ChildSpec, FieldSpec, Mapping, Reserved
 from migrate.mapping.where import parse_where
+from migrate.model.values import RecordType
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 """Other files of a mappings folder, and hidden ones, are left alone."""
@@ -100,10 +102,43 @@ def _mapping(model: MappingFile, document: Document) -> Mapping:
         where_text=where,
         reserved=Reserved(reserved.version, reserved.digest, reserved.tombstone),
         fields=None if fields is None else tuple(_spec(*item) for item in fields.items()),
+        children=_children(model.children),
+        # Lint refuses the types that are neither; then nobody sees this value.
+        record=RecordType.STRING if model.target.type == "string" else RecordType.HASH,
         document=document,
     )
 
 
 def _spec(name: str, section: FieldSection | None) -> FieldSpec:
     given = section or FieldSection()
-    return FieldSpec(name, given.column or name, given.form, given.drop)
+    return FieldSpec(name, given.column or name, given.form, given.drop, given.mask)
+
+
+def _children(sections: Map[str, ChildSection] | None) -> tuple[ChildSpec, ...]:
+    return tuple(_child(name, section) for name, section in (sections or {}).items())
+
+
+def _child(name: str, section: ChildSection) -> ChildSpec:
+    schema, table = table_parts(section.table)
+    return ChildSpec(
+        name=name,
+        schema=schema,
+        table=table,
+        join=tuple(section.join.items()),
+        order_by=tuple(section.order_by or ()),
+        columns=_members(section),
+        single=section.column is not None,
+        children=_children(section.children),
+    )
+
+
+def _members(section: ChildSection) -> tuple[FieldSpec, ...]:
+    if section.column is not None:
+        return (FieldSpec(section.column, section.column),)
+    if isinstance(section.columns, list):
+        return tuple(FieldSpec(name, name) for name in section.columns)
+    members = section.columns or {}
+    return tuple(
+        FieldSpec(name, given.column or name, given.form)
+        for name, given in ((name, one or MemberSection()) for name, one in members.items())
+    )

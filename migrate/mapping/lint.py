@@ -39,18 +39,12 @@ def _not_yet(document: Document) -> Iterator[Problem]:
     if isinstance(ttl, dict) and ttl:
         yield _refuse_feature(document, ("target", "ttl"), "ttl")
     kind = _value(document, "target", "type")
-    if isinstance(kind, str) and kind.casefold() in ("string", "json", "redisjson"):
-        yield _refuse_feature(
-            document, ("target", "type"), f"type: {words(kind)}", "Write `type: hash`."
-        )
-    for name in _section(document, "fields"):
-        loc = ("fields", name, "mask")
-        if _has(document, loc):
-            yield _refuse_feature(document, loc, "mask", "Remove it, or write `drop: true`.")
+    if isinstance(kind, str) and kind.casefold() in ("json", "redisjson"):
+        fix = "Write `type: string` for JSON text, or `type: hash`."
+        yield _refuse_feature(document, ("target", "type"), f"type: {words(kind)}", fix)
 
 
 _NOT_YET: tuple[tuple[str, ...], ...] = (
-    ("children",),
     ("lookups",),
     ("ids",),
     ("source", "delete"),
@@ -129,14 +123,91 @@ def _reserved_names(document: Document) -> Iterator[Problem]:
                 "Give each a name of its own.",
             )
         names.setdefault(name, part)
-    for item in _fields(document):
-        if item.name in names and not item.dropped:
+    fields = [item.name for item in _fields(document) if not item.dropped]
+    places: list[Loc] = [("fields", name) for name in fields]
+    places += [("children", name) for name in _section(document, "children")]
+    for place in places:
+        name = str(place[-1])
+        if name in names:
             yield _problem(
                 document,
-                ("fields", item.name),
+                place,
                 "reserved-name",
-                f"`{words(item.name)}` is the record's own field for its {names[item.name]}.",
-                f"Rename the field, or set another name by `target.reserved.{names[item.name]}`.",
+                f"`{words(name)}` is the record's own field for its {names[name]}.",
+                f"Rename the field, or set another name by `target.reserved.{names[name]}`.",
+                key=True,
+            )
+
+
+def _child_names(document: Document) -> Iterator[Problem]:
+    """
+    A collection is a field of the record, or a member of each child, and shares their names.
+    """
+    fields = {item.name for item in _fields(document) if not item.dropped}
+    for loc, section in _children(document):
+        if len(loc) == len(_CHILD) and loc[-1] in fields:
+            yield _same_field(document, loc, "a field of the record")
+        named = _names(section.get("columns"))
+        for index, name in enumerate(named):
+            if name in named[:index]:
+                yield _problem(
+                    document,
+                    (*loc, "columns", index),
+                    "column-twice",
+                    f"The column `{words(name)}` comes twice.",
+                    "Remove one of them.",
+                )
+        inner = section.get("children")
+        for name in inner if isinstance(inner, dict) else ():
+            if name in named:
+                yield _same_field(document, (*loc, "children", name), "a member of each child")
+
+
+_CHILD = ("children", "NAME")
+
+
+def _same_field(document: Document, loc: Loc, what: str) -> Problem:
+    return _problem(
+        document,
+        loc,
+        "field-twice",
+        f"`{words(str(loc[-1]))}` is {what} already.",
+        "Rename one of them.",
+        key=True,
+    )
+
+
+def _names(columns: object) -> list[str]:
+    """
+    The names of members, of a list or of sections.
+    """
+    found = columns if isinstance(columns, list | dict) else ()
+    return [name for name in found if isinstance(name, str)]
+
+
+def _children(document: Document, *above: str) -> Iterator[tuple[Loc, dict[str, object]]]:
+    """
+    Every collection at any depth, as far as it can be told from the document.
+    """
+    for name in _section(document, *above, "children"):
+        here = (*above, "children", name)
+        section = _section(document, *here)
+        if section:
+            yield here, section
+            yield from _children(document, *here)
+
+
+def _masks(document: Document) -> Iterator[Problem]:
+    key = _key(document)
+    for item in _fields(document):
+        loc = ("fields", item.name, "mask")
+        if item.column in key and _has(document, loc):
+            yield _problem(
+                document,
+                loc,
+                "key-masked",
+                f"`{words(item.column)}` is part of the key and leaves SQL inside the record key.",
+                "Remove the mask, or choose another key.",
                 key=True,
             )
 
@@ -186,6 +257,8 @@ _RULES: tuple[Callable[[Document], Iterator[Problem]], ...] = (
     _template_names_the_key,
     _key_columns,
     _reserved_names,
+    _child_names,
+    _masks,
     _field_columns,
 )
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from migrate.documents.shape import refuse, suggest
-from migrate.mapping.codecs import FORMS
+from migrate.mapping.codecs import FORMS, MASKS
 from migrate.mapping.identifiers import MAPPING_NAME, name_problem, table_parts
 from migrate.mapping.template import Template, TemplateError
 from migrate.mapping.where import FilterError, parse_where
@@ -93,6 +93,12 @@ def _check_form(word: str) -> str:
     return word
 
 
+def _check_mask(word: str) -> str:
+    if word not in MASKS:
+        raise refuse("unknown-mask", "This mask is not known.", suggest(word, sorted(MASKS)))
+    return word
+
+
 def _check_ttl(value: object) -> object:
     if not isinstance(value, dict | str):
         raise refuse(
@@ -141,6 +147,7 @@ TableName = Annotated[str, AfterValidator(_check_table)]
 KeyTemplate = Annotated[str, AfterValidator(_check_template)]
 RowFilter = Annotated[str, AfterValidator(_check_filter)]
 Given = BeforeValidator(_check_given)
+Mask = Annotated[str, AfterValidator(_check_mask), Field(json_schema_extra={"enum": sorted(MASKS)})]
 Form = Annotated[str, AfterValidator(_check_form), Field(json_schema_extra={"enum": sorted(FORMS)})]
 
 
@@ -240,7 +247,8 @@ class TargetSection(Section):
         Literal["hash", "string", "json", "redisjson"], BeforeValidator(_fold_redisjson)
     ] = Field(
         default="hash",
-        description="How a record is kept. Only `hash` is built in this version.",
+        description="How a record is kept: `hash`, or `string` for one text of JSON. The others "
+        "are not built in this version.",
     )
     ttl: Annotated[Ttl, BeforeValidator(_check_ttl)] = Field(
         default="none",
@@ -271,9 +279,10 @@ class FieldSection(Section):
         description="true: the column never leaves SQL. It is named so that a reader of the "
         "file sees that nobody forgot it.",
     )
-    mask: Annotated[str | None, Given] = Field(
+    mask: Annotated[Mask | None, Given] = Field(
         default=None,
-        description="A one-way form of the value. Not built yet in this version.",
+        description="Write a one-way form instead of the value: `sha256` is the hexadecimal "
+        "SHA-256 of the bytes that the field would hold.",
     )
 
     @model_validator(mode="after")
@@ -290,23 +299,69 @@ class FieldSection(Section):
         return self
 
 
-class ChildSection(Section):
+class MemberSection(Section):
     """
-    Rows of another table that become part of the record.
+    One member of each child. Nothing below it: the column of the same name, as it is.
     """
 
-    table: TableName = Field(description="The child table.")
+    column: Annotated[Identifier | None, Given] = Field(
+        default=None,
+        description="The column that fills the member; by default the one of the member's name.",
+    )
+    form: Annotated[Form | None, Given] = Field(
+        default=None,
+        alias="as",
+        description="How the value is written; by default the first form of the column's type.",
+    )
+
+
+def _columns_kind(value: object) -> str:
+    return _MEMBERS if isinstance(value, dict) else _NAMES
+
+
+_NAMES, _MEMBERS = "<names>", "<members>"
+
+
+class ChildSection(Section):
+    """
+    Rows of another table that become one field of the record.
+    """
+
+    table: TableName = Field(description="The child table or view.")
     join: dict[Identifier, Identifier] = Field(
-        min_length=1, description="Column of the child table: column of the root table."
+        min_length=1,
+        description="Column of the child: column of its parent. The parent's columns cover its "
+        "key.",
+        examples=[{"user_id": "id"}],
     )
     order_by: Annotated[list[Identifier] | None, Given] = Field(
-        default=None, description="Columns that put the children in order."
+        default=None,
+        description="Columns of the child that put the rows in order; NULL comes last. Ties are "
+        "broken by the child's own key.",
     )
-    columns: Annotated[list[Identifier] | None, Given] = Field(
-        default=None, description="Columns of each child, as a list of sections."
+    columns: Annotated[
+        Annotated[
+            Annotated[list[Identifier], Field(min_length=1), Tag(_NAMES)]
+            | Annotated[
+                dict[Identifier, Annotated[MemberSection | None, BeforeValidator(_check_field)]],
+                Field(min_length=1),
+                Tag(_MEMBERS),
+            ],
+            Discriminator(_columns_kind),
+        ]
+        | None,
+        Given,
+    ] = Field(
+        default=None,
+        description="Columns of each child, which becomes an object: a list of names, or "
+        "sections with `column` and `as`.",
+        examples=[["street", "city"]],
     )
     column: Annotated[Identifier | None, Given] = Field(
-        default=None, description="The one column of each child, as a list of values."
+        default=None, description="The one column of each child, which becomes a plain value."
+    )
+    children: Annotated[dict[Identifier, ChildSection] | None, Given] = Field(
+        default=None, description="Rows of further tables inside each child."
     )
 
     @model_validator(mode="after")
@@ -316,6 +371,14 @@ class ChildSection(Section):
                 "child-columns",
                 "A child takes either `columns` or `column`.",
                 "Keep one of them.",
+                key=True,
+            )
+        if self.column is not None and self.children is not None:
+            raise refuse(
+                "child-columns",
+                "A child of one `column` is a plain value, which has no room for `children`.",
+                "Write `columns` with this one column.",
+                at=("children",),
                 key=True,
             )
         return self
@@ -361,7 +424,8 @@ class MappingFile(Section):
         "column moves under its own name.",
     )
     children: Annotated[dict[Identifier, ChildSection] | None, Given] = Field(
-        default=None, description="Rows of child tables. Not built yet in this version."
+        default=None,
+        description="Rows of other tables, each collection one field of the record.",
     )
     lookups: Annotated[dict[Identifier, LookupSection] | None, Given] = Field(
         default=None, description="Further keys kept in step. Not built yet in this version."

@@ -6,12 +6,14 @@ Nothing here has seen a database: whether the columns exist is found out by `com
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from migrate.documents.reader import Document, Loc
 from migrate.errors import Problem
 from migrate.mapping.template import Template
 from migrate.model.filter import Filter
+from migrate.model.values import RecordType
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,43 @@ class FieldSpec:
         form: The word after `as:`; None is the usual form of the column's kind.
 
         drop: The column never leaves the source; `name` is then only a name.
+
+        mask: One-way form that is written instead of the value; None writes the value.
     """
 
     name: str
     column: str
     form: str | None = None
     drop: bool = False
+    mask: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """
+    Rows of another table as one field of the record.
+
+    Args:
+        join: Pairs of a column of the child and a column of its parent.
+
+        order_by: Ties are broken by a unique key of the child.
+
+        columns: Members of each child; one of them alone where `single`.
+
+        single: The field is a list of values and not of objects.
+    """
+
+    name: str
+    schema: str | None
+    table: str
+    join: tuple[tuple[str, str], ...]
+    order_by: tuple[str, ...]
+    columns: tuple[FieldSpec, ...]
+    single: bool = False
+    children: tuple[ChildSpec, ...] = ()
+
+
+_Collection = tuple[Loc, str, ChildSpec]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +97,10 @@ class Mapping:
 
         fields: None takes every column as it is.
 
+        children: Collections of child rows, each a field of the record.
+
+        record: What a record is in Redis.
+
         document: Where each part was written, for problems that only the live schema shows.
     """
 
@@ -77,7 +114,22 @@ class Mapping:
     where_text: str | None = None
     reserved: Reserved = Reserved()
     fields: tuple[FieldSpec, ...] | None = None
+    children: tuple[ChildSpec, ...] = ()
+    record: RecordType = RecordType.HASH
     document: Document = field(default=Document("", None), repr=False, compare=False)
+
+    def collections(self) -> Iterator[tuple[Loc, str, ChildSpec]]:
+        """
+        Every collection at any depth: its place in the file, its path, and what it says.
+        """
+
+        def below(loc: Loc, path: str, specs: tuple[ChildSpec, ...]) -> Iterator[_Collection]:
+            for spec in specs:
+                here, name = (*loc, "children", spec.name), f"{path}{spec.name}"
+                yield here, name, spec
+                yield from below(here, f"{name}.", spec.children)
+
+        return below((), "", self.children)
 
     def problem(self, loc: Loc, rule: str, message: str, fix: str, *, key: bool = False) -> Problem:
         """

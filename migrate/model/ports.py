@@ -7,13 +7,14 @@ RESTORE, a ledger in SQL and one that forgets (dry run).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from migrate.model.filter import Filter
 from migrate.model.values import (
     Chunk,
+    Column,
     ColumnRead,
     Key,
     KeyRange,
@@ -21,13 +22,47 @@ from migrate.model.values import (
     Receipt,
     Record,
     Reject,
+    Table,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ChildQuery:
+    """
+    What to read of one collection of child rows.
+
+    Args:
+        path: The collection's name behind those of the collections that it is in: `orders.lines`.
+
+        table: As the catalogue described it; another one later is drift.
+
+        join: Pairs of a column of the child and the column of its parent that it equals.
+
+        columns: In the order in which a child row holds them.
+
+        order: Columns that put the rows of one parent in an order without ties.
+    """
+
+    path: str
+    table: Table
+    join: tuple[tuple[Column, Column], ...]
+    columns: tuple[ColumnRead, ...]
+    order: tuple[Column, ...]
+    children: tuple[ChildQuery, ...] = ()
+
+    def everything(self) -> Iterator[ChildQuery]:
+        """
+        Itself and all collections below it.
+        """
+        yield self
+        for child in self.children:
+            yield from child.everything()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """
-    What to read from a source: the root table, its key, its columns, its filter.
+    What to read from a source: the root table, its key, its columns, its filter, its children.
 
     Args:
         mapping: Name under which the capture tables count versions.
@@ -39,6 +74,8 @@ class Query:
         where: None reads every row.
 
         revision: Number of the mapping's revision, the base of versions without capture.
+
+        children: Collections whose rows stand behind the columns of each row.
     """
 
     mapping: str
@@ -48,6 +85,14 @@ class Query:
     columns: tuple[ColumnRead, ...]
     where: Filter | None = None
     revision: int = 1
+    children: tuple[ChildQuery, ...] = ()
+
+    def collections(self) -> Iterator[ChildQuery]:
+        """
+        All collections, at any depth.
+        """
+        for child in self.children:
+            yield from child.everything()
 
 
 class Extractor(Protocol):
@@ -232,6 +277,7 @@ class Clock(Protocol):
 
 __all__ = [
     "Checkpoints",
+    "ChildQuery",
     "Clock",
     "Extractor",
     "Loader",

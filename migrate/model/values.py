@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Cell = str | bytes | None
 """Neutral text of one value; bytes for binary columns; None for NULL."""
+
+Row = Sequence[Any]
+"""Cells, then lists of child rows: `Cell | list[Row]`, which costs a cast at every use to say."""
 
 KeyPart = int | str | bytes
 """One column of a primary key as the source's driver takes it back in a comparison."""
@@ -83,6 +86,10 @@ class Table:
         unique: Column sets that the server keeps unique, the primary key first.
 
         relation: table, view, partitioned or foreign.
+
+        indexes: Leading columns of every index; empty for a view, which has none of its own.
+
+        children: Tables of the mapping's child collections, by the path of each.
     """
 
     schema: str | None
@@ -91,6 +98,8 @@ class Table:
     primary_key: tuple[str, ...] = ()
     unique: tuple[tuple[str, ...], ...] = ()
     relation: str = "table"
+    indexes: tuple[tuple[str, ...], ...] = ()
+    children: Mapping[str, Table] = field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str) -> Column | None:
         """
@@ -138,7 +147,8 @@ class Chunk:
     Args:
         keys: One per row, to continue after.
 
-        rows: Cells in the order of the columns that were asked for.
+        rows: Cells in the order of the columns that were asked for; behind them, for each child
+            collection that was asked for, the list of its rows, which look the same.
 
         versions: Decimal digits, one per row; empty where every row is at the run's base.
 
@@ -148,15 +158,26 @@ class Chunk:
     """
 
     keys: Sequence[Key]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Row]
     versions: Sequence[str] = ()
     generation: int = 0
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
+class RecordType(StrEnum):
+    """
+    What a record is in Redis.
+    """
+
+    HASH = "hash"
+    STRING = "string"
+
+
 class Record(NamedTuple):
     """
-    One Redis hash to be: key, version digits, digest, and name, value, name, value, ...
+    One Redis key to be: key, version digits, digest, and what it holds.
+
+    Of a hash `fields` are name, value, name, value, ...; of a string record its one whole text.
     """
 
     key: bytes

@@ -4,9 +4,11 @@ What a backfill of one mapping covers: its table, and into how many partitions i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 
-from migrate.errors import SchemaMismatch
+from migrate.documents.reader import Loc
+from migrate.errors import Problem, SchemaMismatch
 from migrate.mapping.values import Mapping
 from migrate.model.values import Table
 from migrate.source.store import SqlSource
@@ -18,27 +20,36 @@ MOST_PARTITIONS = 1_024
 
 def find_table(source: SqlSource, mapping: Mapping) -> Table:
     """
-    The mapping's root table from the catalogue.
+    The mapping's root table from the catalogue, with the tables of its collections.
 
     Raises:
-        SchemaMismatch: There is no such table; names the nearest.
+        SchemaMismatch: A table is not there; names the nearest to each.
     """
-    table = source.reflect(mapping.schema, mapping.table)
-    if table is not None:
+    problems: list[Problem] = []
+
+    def look(schema: str | None, name: str, loc: Loc) -> Table | None:
+        table = source.reflect(schema, name)
+        if table is None:
+            problems.append(_missing(source, mapping, schema, name, loc))
         return table
-    names = source.tables(mapping.schema)
-    near = get_close_matches(mapping.table, names, n=1)
+
+    root = look(mapping.schema, mapping.table, ("source", "table"))
+    children = {
+        path: look(child.schema or mapping.schema, child.table, (*loc, "table"))
+        for loc, path, child in mapping.collections()
+    }
+    if root is None or problems:
+        raise SchemaMismatch(problems)
+    found = {path: table for path, table in children.items() if table is not None}
+    return replace(root, children=found) if found else root
+
+
+def _missing(
+    source: SqlSource, mapping: Mapping, schema: str | None, name: str, loc: Loc
+) -> Problem:
+    near = get_close_matches(name, source.tables(schema), n=1)
     fix = f"Did you mean '{near[0]}'?" if near else "Check the schema and this user's rights."
-    raise SchemaMismatch(
-        [
-            mapping.problem(
-                ("source", "table"),
-                "missing-table",
-                f"The source has no table '{mapping.table}'.",
-                fix,
-            )
-        ]
-    )
+    return mapping.problem(loc, "missing-table", f"The source has no table '{name}'.", fix)
 
 
 def partitions_for(rows: int, workers: int) -> int:

@@ -7,7 +7,7 @@ No engine outlives its owner, none is shared between processes, and none is glob
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,7 +18,7 @@ from migrate.errors import UsageProblem
 from migrate.model.events import Notify, silent
 from migrate.model.settings import SourceConfig
 from migrate.source.dialects import DIALECTS, LATER
-from migrate.source.dialects.base import Dialect
+from migrate.source.dialects.base import Dialect, Relation
 from migrate.source.retry import Policy
 
 T = TypeVar("T")
@@ -61,23 +61,33 @@ class Connections:
         return connections
 
     def run(
-        self, work: Callable[[sa.Connection], T], where: Mapping[str, object] | None = None
+        self,
+        work: Callable[[sa.Connection], T],
+        where: Mapping[str, object] | None = None,
+        *,
+        steady: Sequence[Relation] = (),
     ) -> T:
         """
         The result of `work` in a transaction of its own; repeated whole when the source was away.
+
+        Args:
+            steady: Tables that several statements read as they are at one moment.
         """
 
         def attempt() -> T:
-            with self._transaction() as connection:
+            with self._transaction(steady) as connection:
                 return work(connection)
 
         return self.policy.call(attempt, {"source": self.address, **(where or {})})
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, steady: Sequence[Relation]) -> Iterator[sa.Connection]:
         with self.engine.connect() as connection:
             try:
-                self.dialect.begin(connection)
+                if steady:
+                    self.dialect.begin_steady(connection, steady)
+                else:
+                    self.dialect.begin(connection)
                 yield connection
             except BaseException:
                 # Whatever state the session is in now: the next use gets a fresh one.

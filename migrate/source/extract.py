@@ -1,6 +1,7 @@
 """
-Reads rows in pages by key: each page is one statement, one snapshot, one short transaction.
+Reads rows in pages by key: each page is one snapshot and one short transaction.
 
+One statement where there are no children, and one more for each collection of them (`children`).
 Streams nothing and holds nothing open between pages; memory is one page.
 """
 
@@ -15,18 +16,19 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from migrate.errors import SchemaDrift
-from migrate.model.ports import Query
+from migrate.model.ports import ChildQuery, Query
 from migrate.model.values import (
     GENERATION_DIGITS,
-    Cell,
     Chunk,
     Column,
     ColumnRead,
     Fault,
     Key,
     KeyRange,
+    Row,
     Table,
 )
+from migrate.source.children import CHILD_BYTES, CHILD_ROWS, Children, TooManyChildren
 from migrate.source.connect import Connections
 from migrate.source.control import CTL, MARK, VER, pk_text
 from migrate.source.dialects.base import Decoded, Dialect, Keyed, Raw, Relation
@@ -233,6 +235,12 @@ class Statements:
         """
         The rows with any of `count` keys `k0_*`, `k1_*`, ...
         """
+        return self.select().where(self.matches(count))
+
+    def matches(self, count: int) -> sa.ColumnElement[bool]:
+        """
+        The condition of `with_keys`.
+        """
         columns = self.key_of(self.table)
         binds = [
             [
@@ -242,12 +250,12 @@ class Statements:
             for place in range(count)
         ]
         if len(columns) == 1:
-            return self.select().where(columns[0].in_([only for (only,) in binds]))
+            return columns[0].in_([only for (only,) in binds])
         matches = (
             sa.and_(*(column == bind for column, bind in zip(columns, key, strict=True)))
             for key in binds
         )
-        return self.select().where(sa.or_(*matches))
+        return sa.or_(*matches)
 
 
 class KeysetExtractor:
@@ -265,7 +273,8 @@ class KeysetExtractor:
         self._where = {"table": f"{query.schema}.{query.table}" if query.schema else query.table}
         relation = connections.run(self._look, self._where)
         _require_same(table, relation.table, self._where)
-        self._adopt(relation)
+        self._most = CHILD_ROWS
+        self._adopt(relation, self._look_at_children())
 
     def _look(self, connection: sa.Connection) -> Relation:
         relation = self._dialect.relation(connection, self._query.schema, self._query.table)
@@ -277,10 +286,39 @@ class KeysetExtractor:
             )
         return relation
 
-    def _adopt(self, relation: Relation) -> None:
+    def _look_at_children(self) -> dict[str, Relation]:
+        def look(connection: sa.Connection) -> dict[str, Relation]:
+            return {child.path: self._look_at(connection, child) for child in collections}
+
+        collections = list(self._query.collections())
+        return self._connections.run(look, self._where) if collections else {}
+
+    def _look_at(self, connection: sa.Connection, child: ChildQuery) -> Relation:
+        table = child.table
+        relation = self._dialect.relation(connection, table.schema, table.name)
+        where = {**self._where, "child": table.name}
+        if relation is None:
+            raise SchemaDrift(
+                "The table of a child collection is not there any more.",
+                where=where,
+                next_step="Compare the mapping with the source: profile-migrate doctor",
+            )
+        _require_same(table, relation.table, where)
+        return relation
+
+    def _adopt(self, relation: Relation, children: dict[str, Relation]) -> None:
         self._relation = relation
+        self._below = children
         self._sql = Statements.of(self._dialect, relation, self._query)
         self._reader = Reader.of(self._dialect, self._sql)
+        self._children = self._children_of(self._query) if children else None
+        # Every table of the snapshot, so that nobody changes one while it is read.
+        self._steady = [relation, *children.values()] if children else ()
+
+    def _children_of(self, query: Query) -> Children:
+        return Children.of(
+            self._dialect, query, self._sql.table, self._relation, self._below, self._reader.key
+        )
 
     def read(self, within: KeyRange, after: Key | None, limit: int) -> Chunk:
         """
@@ -290,12 +328,20 @@ class KeysetExtractor:
         fault; such a page may be shorter than what was asked for.
         """
         low = within.low if after is None else after
+        limit = min(limit, self._most)
         pick = _Pick(low, within.high, limit)
         try:
-            return self._run(lambda connection: self._page(connection, pick))
+            chunk = self._bounded(pick)
         except UnreadableValue:
             if limit == 1:
                 return self._blank(pick)
+        else:
+            if chunk is not None:
+                self._most = min(CHILD_ROWS, self._most * 2)
+                return chunk
+            # More children than memory may hold: a shorter page, and the next ones begin so.
+            self._most = max(1, limit // 2)
+            return self.read(within, after, self._most)
         first = self.read(within, after, limit // 2)
         if not first.keys:
             return first
@@ -313,34 +359,75 @@ class KeysetExtractor:
     def _fetched(self, keys: Sequence[Key]) -> Chunk:
         pick = _Pick(keys=tuple(keys))
         try:
-            return self._run(lambda connection: self._page(connection, pick))
+            chunk = self._bounded(pick)
+            if chunk is not None:
+                return chunk
         except UnreadableValue:
             if len(keys) == 1:
                 return self._blank(pick)
         half = len(keys) // 2
         return _joined([self._fetched(keys[:half]), self._fetched(keys[half:])])
 
+    def _bounded(self, pick: _Pick) -> Chunk | None:
+        """
+        A page with its children; None where they are too many and the page can be smaller.
+        """
+
+        def work(connection: sa.Connection) -> Chunk | str:
+            try:
+                return self._page(connection, pick)
+            except TooManyChildren as many:
+                # Caught here, because an exception would cost the connection.
+                return many.path
+
+        found = self._run(work)
+        if isinstance(found, Chunk):
+            return found
+        return None if pick.rows > 1 else self._overfull(pick, found)
+
+    def _overfull(self, pick: _Pick, path: str) -> Chunk:
+        """
+        The one row whose children alone are too many: its key and version, and the collection.
+        """
+        bare = self._run(partial(self._narrow, pick=pick, columns=self._query.key))
+        detail = f"has more than {CHILD_ROWS:,} rows or {CHILD_BYTES:,} bytes for one record"
+        return self._at_fault(bare, Fault(path, "too-many-children", detail))
+
+    def _at_fault(self, bare: Chunk, fault: Fault) -> Chunk:
+        if not bare.keys:
+            return replace(bare, rows=())
+        width = len(self._query.columns) + len(self._query.children)
+        return replace(bare, rows=[(None,) * width], faults={0: fault})
+
     def _blank(self, pick: _Pick) -> Chunk:
         """
         The one row that cannot be read: its key and version, no cells, and the column at fault.
         """
         bare = self._run(partial(self._narrow, pick=pick, columns=self._query.key))
+        looks: list[tuple[str, Callable[[sa.Connection], Chunk]]] = [
+            (read.column.name, partial(self._narrow, pick=pick, columns=(read,)))
+            for read in (self._query.columns if bare.keys else ())
+        ]
+        looks += [
+            (child.path, partial(self._page, pick=pick, children=self._children_of(query)))
+            for child in (self._query.children if bare.keys else ())
+            for query in (replace(self._query, children=(child,)),)
+        ]
+        for name, look in looks:
+            try:
+                self._run(look)
+            except UnreadableValue:
+                fault = Fault(name, "unreadable", "the driver cannot decode the value")
+                return self._at_fault(bare, fault)
         if not bare.keys:
             return replace(bare, rows=())
-        for read in self._query.columns:
-            try:
-                self._run(partial(self._narrow, pick=pick, columns=(read,)))
-            except UnreadableValue:
-                fault = Fault(read.column.name, "unreadable", "the driver cannot decode the value")
-                empty = (None,) * len(self._query.columns)
-                return replace(bare, rows=[empty], faults={0: fault})
         # The row was corrected in between.
         return self._run(lambda connection: self._page(connection, pick))
 
     def _narrow(
         self, connection: sa.Connection, pick: _Pick, columns: tuple[ColumnRead, ...]
     ) -> Chunk:
-        query = replace(self._query, columns=columns)
+        query = replace(self._query, columns=columns, children=())
         sql = Statements.of(self._dialect, self._relation, query)
         return Reader.of(self._dialect, sql).chunk(connection, *pick.of(sql))
 
@@ -356,7 +443,9 @@ class KeysetExtractor:
         """
         About `count` rows from all over the table, in any order.
         """
-        return self._run(lambda connection: self._sample(connection, count))
+        chunk = self._run(lambda connection: self._sample(connection, count))
+        # With children the same rows are read again by their keys: a sample has no other name.
+        return self.fetch(chunk.keys) if self._children else chunk
 
     def size(self) -> int:
         """
@@ -415,22 +504,40 @@ class KeysetExtractor:
 
         while True:
             try:
-                return self._connections.run(checked, self._where)
+                return self._connections.run(checked, self._where, steady=self._steady)
             except _Moved:
                 continue
 
     def _require_unchanged(self, connection: sa.Connection) -> None:
-        if self._dialect.stamp(connection, self._relation) == self._relation.stamp:
+        known = (self._relation, *self._below.values())
+        if all(self._dialect.stamp(connection, one) == one.stamp for one in known):
             return
         now = self._look(connection)
         _require_unmoved(self._relation, now, self._where)
+        children = {}
+        for child in self._query.collections():
+            children[child.path] = self._look_at(connection, child)
+            where = {**self._where, "child": child.table.name}
+            _require_unmoved(self._below[child.path], children[child.path], where)
         moved = now.control != self._relation.control
-        self._adopt(now)
+        self._adopt(now, children)
         if moved:
             raise _Moved
 
-    def _page(self, connection: sa.Connection, pick: _Pick) -> Chunk:
-        return self._reader.chunk(connection, *pick.of(self._sql))
+    def _page(
+        self, connection: sa.Connection, pick: _Pick, children: Children | None = None
+    ) -> Chunk:
+        chunk = self._reader.chunk(connection, *pick.of(self._sql))
+        reader = children or self._children
+        if reader is None:
+            return chunk
+        if pick.keys is None and chunk.keys:
+            # Up to the last key that was read, which is the same rows without their number.
+            pick = replace(pick, high=chunk.keys[-1])
+        conditions, parameters = pick.conditions(self._sql)
+        conditions += self._sql.rows(self._sql.table)
+        shape = None if pick.keys is not None else pick.low is not None
+        return reader.attach(connection, chunk, conditions, parameters, shape=shape)
 
     def _split(self, connection: sa.Connection, parts: int) -> list[KeyRange]:
         last = self._edge(connection)
@@ -538,6 +645,22 @@ class _Pick:
     limit: int = 1
     keys: tuple[Key, ...] | None = None
 
+    @property
+    def rows(self) -> int:
+        """
+        How many rows it is at most.
+        """
+        return self.limit if self.keys is None else len(self.keys)
+
+    def conditions(self, sql: Statements) -> tuple[list[sa.ColumnElement[bool]], dict[str, object]]:
+        """
+        What the rows up to `high` meet, without a limit, and the parameters of that.
+        """
+        if self.keys is not None:
+            return [sql.matches(len(self.keys))], self.of(sql)[1]
+        bounds = sql.bounds(sql.table, low=self.low is not None, high=self.high is not None)
+        return bounds, {**sql.values("low", self.low), **sql.values("high", self.high)}
+
     def of(self, sql: Statements) -> tuple[sa.Select[Any], dict[str, object]]:
         """
         The statement and its parameters.
@@ -621,7 +744,7 @@ def _joined(chunks: Sequence[Chunk]) -> Chunk:
         return chunks[0]
     faults: dict[int, Fault] = {}
     keys: list[Key] = []
-    rows: list[Sequence[Cell]] = []
+    rows: list[Row] = []
     versions: list[str] = []
     for chunk in chunks:
         faults.update({len(keys) + at: fault for at, fault in chunk.faults.items()})

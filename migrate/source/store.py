@@ -116,12 +116,21 @@ class SqlSource:
         """
         What this user may not read of what the query needs, in words.
         """
-        names = sorted({read.column.name for read in (*query.columns, *query.key)})
         dialect = self.connections.dialect
+        wanted = {(query.schema, query.table): {read.column.name for read in query.columns}}
+        wanted[query.schema, query.table] |= {read.column.name for read in query.key}
+        for child in query.collections():
+            names = wanted.setdefault((child.table.schema, child.table.name), set())
+            names |= {read.column.name for read in child.columns}
+            names |= {column.name for column, _ in child.join} | {one.name for one in child.order}
 
         def work(connection: sa.Connection) -> list[str]:
-            relation = dialect.relation(connection, query.schema, query.table)
-            return dialect.missing(connection, relation, names) if relation else []
+            found: list[str] = []
+            for (schema, table), names in wanted.items():
+                relation = dialect.relation(connection, schema, table)
+                if relation is not None:
+                    found += dialect.missing(connection, relation, sorted(names))
+            return found
 
         return self.connections.run(work, {"table": query.table})
 

@@ -20,7 +20,7 @@ from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping as ProfileMapping
 from migrate.model.ports import Clock, Loader
 from migrate.model.settings import ThrottleConfig
-from migrate.model.values import Batch, KeyRange, Kind, Outcome, Record, Table
+from migrate.model.values import Batch, KeyRange, Kind, Outcome, Record, RecordType, Table
 from migrate.pipeline.opening import Opening, Way, decide
 from migrate.pipeline.scope import find_table, partitions_for
 from migrate.source.store import SqlSource
@@ -374,7 +374,7 @@ class Planner:
         unmeasured = _unmeasurable(health)
         if unmeasured or not batch.records:
             return Cost(None, unmeasured or "the sample has no record", seconds)
-        found = self.target.measure(batch.records, compiled.reserved)
+        found = self.target.measure(batch.records, compiled.reserved, compiled.record)
         seconds["write"] = found.seconds / len(batch.records)
         if found.sizes is None:
             return Cost(None, "this user may not run MEMORY USAGE", seconds)
@@ -437,7 +437,11 @@ def command_of(compiled: CompiledMapping, record: Record, *, show_values: bool =
     """
     The write of a record as Redis would see it. Bytes are never shown, other values on request.
     """
+    if compiled.record is RecordType.STRING:
+        text = _value(record.fields[0], Kind.JSON, show_values=show_values)
+        return f"SET {shown(record.key)} {text}"
     kinds = {field.name.encode(): field.column.kind for field in compiled.fields}
+    kinds |= {child.name.encode(): Kind.JSON for child in compiled.children}
     names = compiled.reserved
     words = ["HSET", shown(record.key), names.version, record.version.decode()]
     # The digest could be used to guess a small record's values.

@@ -5,11 +5,13 @@ The checks of the source, and of each mapping against its live schema. Reads onl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping
 from migrate.model.filter import columns_of
-from migrate.model.values import Column, Table
+from migrate.model.ports import ChildQuery
+from migrate.model.values import Column, KeyRange, Table
 from migrate.pipeline.scope import find_table
 from migrate.source.dialects.base import SourceFacts
 from migrate.source.store import SqlSource
@@ -59,6 +61,9 @@ def mapping_checks(source: SqlSource, mapping: Mapping) -> Iterator[Check]:
     yield ok(f"{name}.rights", "This user may read all that the mapping needs.")
     yield from guarded(f"{name}.key", lambda: _key(f"{name}.key", source, compiled))
     yield from guarded(f"{name}.pages", lambda: _pages(f"{name}.pages", source, compiled))
+    if compiled.children:
+        check = f"{name}.children"
+        yield from guarded(check, lambda: _children(check, source, compiled, table))
 
 
 def _called(table: Table) -> str:
@@ -134,3 +139,34 @@ def _pages(name: str, source: SqlSource, compiled: CompiledMapping) -> Iterator[
         )
     else:
         yield ok(name, "An index gives the pages their order.")
+
+
+def _children(
+    name: str, source: SqlSource, compiled: CompiledMapping, table: Table
+) -> Iterator[Check]:
+    """
+    Whether pages find their children by an index, and whether one page can be read at all.
+    """
+    slow = [query for query in compiled.query.collections() if not _is_served(query)]
+    for query in slow:
+        columns = ", ".join(child.name for child, _ in query.join)
+        yield warning(
+            name,
+            f"Each page reads all of '{query.table.name}': no index begins with {columns}.",
+            f"Create an index on {query.table.name} ({columns}).",
+        )
+    with closing(source.extractor(compiled.query, table)) as extractor:
+        extractor.read(KeyRange(), None, 1)
+    if not slow:
+        yield ok(name, "An index finds the children of a page.")
+
+
+def _is_served(query: ChildQuery) -> bool:
+    """
+    An index begins with the columns of the join. What is behind a view is not looked at.
+    """
+    wanted = {child.name for child, _ in query.join}
+    return query.table.relation in ("view", "foreign") or any(
+        set(index[: len(wanted)]) == wanted or (index and set(index) <= wanted)
+        for index in query.table.indexes
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from migrate.errors import Fenced, MigrateError
-from migrate.model.values import Fence, Outcome, Receipt, Record, ServerIdentity
+from migrate.model.values import Fence, Outcome, Receipt, Record, RecordType, ServerIdentity
 from migrate.target.fence import fence_key, lost
 from migrate.target.link import Command, Link, call_of, unexpected, urgent
 from migrate.target.scripts import DRY, MAX_BYTES, MAX_RECORDS, WRITE, Script
@@ -74,10 +74,15 @@ class ScriptLoader:
         fence: Fence,
         reserved: ReservedNames,
         identify: Callable[[], ServerIdentity],
+        kind: RecordType = RecordType.HASH,
     ) -> None:
         self._link = link
         self._mapping = mapping
-        self._head: tuple[Any, ...] = (fence.mode, fence.epoch, fence.run, *names_of(reserved))
+        self._head: tuple[Any, ...] = (
+            *(fence.mode, fence.epoch, fence.run),
+            *names_of(reserved),
+            kind.value,
+        )
         self._epoch = fence.epoch
         self._key = fence_key(mapping)
         self._identify = identify

@@ -24,6 +24,9 @@ REQUIRED = (
     "hmget",
     "hset",
     "hincrby",
+    "set",
+    "getrange",
+    "setrange",
     "unlink",
     "evalsha",
     "script|load",
@@ -72,7 +75,7 @@ class Probed:
 UNTRIED = "untried"
 """The error of a write that was not tried, because what it writes could not be taken away."""
 
-_SAMPLE: Command = ("_v", "_h", "_t", "1", "0" * 16, 2, "name", "value")
+_SAMPLE: Command = ("_v", "_h", "_t", "hash", "1", "0" * 16, 2, "name", "value")
 
 
 def probe_commands(link: Link, prefixes: Sequence[str] = ()) -> list[Probed]:
@@ -88,6 +91,7 @@ def probe_commands(link: Link, prefixes: Sequence[str] = ()) -> list[Probed]:
         ("dbsize", "", ("DBSIZE",)),
         ("type", key, ("TYPE", key)),
         ("hmget", key, ("HMGET", key, "_v")),
+        ("getrange", key, ("GETRANGE", key, 0, 1)),
         ("unlink", key, ("UNLINK", key)),
         ("script|load", "", ("SCRIPT LOAD", MEASURE.text)),
         ("info", "", ("INFO", "server")),
@@ -105,6 +109,8 @@ def _writes(link: Link, key: str, prefixes: Sequence[str], *, clean: bool) -> It
     commands: list[tuple[str, Command]] = [
         ("hset", ("HSET", key, "_v", "1")),
         ("hincrby", ("HINCRBY", key, "_v", 1)),
+        ("set", ("SET", key, "{}")),
+        ("setrange", ("SETRANGE", key, 0, "{")),
     ]
     scripts = [key, *(f"{prefix}{uuid4()}" for prefix in prefixes)]
     if not clean:

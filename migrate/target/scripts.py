@@ -55,38 +55,79 @@ local function is_newer(a, b)
   return a > b
 end
 
+local function quoted(name)
+  return '"' .. string.gsub(name, '\\\\', '\\\\\\\\') .. '"'
+end
+
+-- Version and digest at the head of a string record, `{"_v":"12","_h":"0123456789abcdef"`, or
+-- version and true of a tombstone, `{"_v":"12","_t":`. The head alone is read, and no JSON parsed:
+-- a parser would bend its numbers.
+local function head_of(key, names)
+  local start = '{' .. quoted(names[1]) .. ':"'
+  local digest_name = ',' .. quoted(names[2]) .. ':"'
+  local tombstone_name = ',' .. quoted(names[3]) .. ':'
+  local text = redis.call('GETRANGE', key, 0, #start + #digest_name + #tombstone_name + 64)
+  if string.sub(text, 1, #start) ~= start then return end
+  local version, at = string.match(text, '^(%d+)"()', #start + 1)
+  if not version then return end
+  if string.sub(text, at, at + #tombstone_name - 1) == tombstone_name then
+    return version, nil, true
+  end
+  if string.sub(text, at, at + #digest_name - 1) ~= digest_name then return end
+  local digest = string.match(text, '^([0-9a-f]+)"[,}]', at + #digest_name)
+  return version, digest, false
+end
+
+-- Version, digest and tombstone of what is under a key; nothing where it cannot be ours.
+local function held_by(key, kind, names)
+  if kind == 'string' then return head_of(key, names) end
+  if kind ~= 'hash' then return end
+  local held = redis.call('HMGET', key, names[1], names[2], names[3])
+  return held[1], held[2], held[3]
+end
+
 local WRITTEN, REPLACED, SAME, STALE, CONFLICT, COLLISION = '0', '1', '2', '3', '4', '5'
 
--- What becomes of a record, and the version that is there.
+-- What becomes of a record, the version that is there, and the type of it.
 local function decide(key, version, digest, names)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return WRITTEN end
-  if kind ~= 'hash' then return COLLISION end
 
-  local held = redis.call('HMGET', key, names[1], names[2], names[3])
-  local found = held[1]
-  if not is_version(found) or not (held[3] or is_digest(held[2])) then return COLLISION end
+  local found, held_digest, tombstone = held_by(key, kind, names)
+  if not is_version(found) or not (tombstone or is_digest(held_digest)) then return COLLISION end
 
   if found ~= version then
-    if is_newer(version, found) then return REPLACED, found end
+    if is_newer(version, found) then return REPLACED, found, kind end
     return STALE, found
   end
-  if held[2] == digest and not held[3] then return SAME, found end
+  if held_digest == digest and not tombstone then return SAME, found end
   -- Without capture versions order nothing: the later run of the same mapping is right.
-  if #version <= 12 then return REPLACED, found end
+  if #version <= 12 then return REPLACED, found, kind end
   return CONFLICT, found
 end
 
 -- A record that cannot be written whole is not begun.
 local function is_sound(version, digest, count, last)
-  return is_version(version) and is_digest(digest)
-    and count and count >= 0 and count % 2 == 0 and last <= #ARGV
+  return is_version(version) and is_digest(digest) and count and count >= 0 and last <= #ARGV
+end
+
+-- What a record of this type holds: pairs, or one text that says the same version and digest.
+local function is_whole(kind, version, digest, count, first, names)
+  if kind == 'hash' then return count % 2 == 0 end
+  if count ~= 1 then return false end
+  local head = '{' .. quoted(names[1]) .. ':"' .. version .. '",'
+    .. quoted(names[2]) .. ':"' .. digest .. '"'
+  return string.sub(ARGV[first], 1, #head) == head
 end
 """
 
 _PUT = """
 -- The fields in steps: unpack fails at 8,000 values.
-local function put(key, version, digest, names, first, last)
+local function put(kind, key, version, digest, names, first, last)
+  if kind == 'string' then
+    redis.call('SET', key, ARGV[first])
+    return
+  end
   local stop = math.min(first + 999, last)
   redis.call('HSET', key, names[1], version, names[2], digest, unpack(ARGV, first, stop))
   while stop < last do
@@ -112,27 +153,34 @@ end
 
 _WRITE = """
 local names = {ARGV[4], ARGV[5], ARGV[6]}
-local outcomes, at, dirty = {}, 7, false
+local kind = ARGV[7]
+local outcomes, at, dirty = {}, 8, false
+if kind ~= 'hash' and kind ~= 'string' then
+  return redis.error_reply('MALFORMED type of record')
+end
 local reply = {'OK', ''}
 
 for i = 2, #KEYS do
   local key, version, digest, count = KEYS[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local first = at + 3
   local last = first + (count or 0) - 1
-  if not is_sound(version, digest, count, last) then
+  if not is_sound(version, digest, count, last)
+    or not is_whole(kind, version, digest, count, first, names) then
     return redis.error_reply('MALFORMED record in a batch')
   end
 
-  local outcome, found = decide(key, version, digest, names)
-  if outcome == REPLACED then
+  local outcome, found, there = decide(key, version, digest, names)
+  if outcome == REPLACED and kind == 'hash' then
     -- Out of memory, replica, failed save, missing replicas: a script is checked for them at its
     -- first write only. That write is one that changes nothing and asks for all of them, so that
     -- UNLINK, which is allowed when memory is full, never takes away what HSET cannot bring back.
-    if not dirty then redis.call('HSET', key, names[1], found) end
+    if not dirty and there == 'hash' then redis.call('HSET', key, names[1], found) end
+    if not dirty and there == 'string' then redis.call('SETRANGE', key, 0, '{') end
     redis.call('UNLINK', key)
   end
   if outcome == WRITTEN or outcome == REPLACED then
-    put(key, version, digest, names, first, last)
+    -- SET takes the place of whatever is there, in one step.
+    put(kind, key, version, digest, names, first, last)
     dirty = true
   end
   if outcome == STALE or outcome == CONFLICT then reply[#reply + 1] = found end
@@ -171,16 +219,18 @@ _MEASURE = """
 -- A user who may not take it away again is refused here, before it is there.
 redis.call('UNLINK', KEYS[1])
 local names = {ARGV[1], ARGV[2], ARGV[3]}
-local at = 4
+local kind = ARGV[4]
+local at = 5
 while at <= #ARGV do
   local version, digest, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local first = at + 3
   local last = first + (count or 0) - 1
-  if not is_sound(version, digest, count, last) then
+  if not is_sound(version, digest, count, last)
+    or not is_whole(kind, version, digest, count, first, names) then
     return redis.error_reply('MALFORMED record in a batch')
   end
   decide(KEYS[1], version, digest, names)
-  put(KEYS[1], version, digest, names, first, last)
+  put(kind, KEYS[1], version, digest, names, first, last)
   redis.call('UNLINK', KEYS[1])
   at = last + 1
 end
@@ -224,8 +274,9 @@ WRITE = Script.of(_DECIDE, _PUT, _FENCED, _WRITE)
 """
 Compare-and-set of a batch, behind the fence.
 
-KEYS: fence, record keys. ARGV: mode, epoch, run, names of version, digest and tombstone, then for
-each record version, digest, count of the values that follow, name, value, ...
+KEYS: fence, record keys. ARGV: mode, epoch, run, names of version, digest and tombstone, type of
+the records (hash or string), then for each record version, digest, count of the values that follow,
+and those: name, value, ... of a hash, or the one text of a string record.
 
 Reply: OK, one digit of `Outcome` a record, the version found for each STALE and CONFLICT in order;
 or LOST and the run that is there; or FENCED with mode and epoch that are there.
@@ -242,7 +293,7 @@ MEASURE = Script.of(_DECIDE, _PUT, _MEASURE)
 """
 The steps of a write under one scratch key.
 
-KEYS: scratch. ARGV: three names, then records as of `WRITE`.
+KEYS: scratch. ARGV: three names, type, then records as of `WRITE`.
 """
 
 BEGIN = Script.of(_DECIDE, _BEGIN)

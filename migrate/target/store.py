@@ -14,7 +14,7 @@ from migrate.errors import Refused
 from migrate.model.events import Notify, silent
 from migrate.model.ports import Clock, Loader
 from migrate.model.settings import RedisConfig, Topology
-from migrate.model.values import Fence, Record, ServerIdentity
+from migrate.model.values import Fence, Record, RecordType, ServerIdentity
 from migrate.target.connect import connect
 from migrate.target.detect import Detected, detect
 from migrate.target.fence import Claim, FenceState, begin, read_fence
@@ -134,11 +134,17 @@ class RedisTarget:
         state = begin(self._link, mapping, claim)
         return Fence(state.mode, state.epoch, state.run, state.floor)
 
-    def loader(self, mapping: str, fence: Fence, reserved: ReservedNames) -> ScriptLoader:
+    def loader(
+        self,
+        mapping: str,
+        fence: Fence,
+        reserved: ReservedNames,
+        kind: RecordType = RecordType.HASH,
+    ) -> ScriptLoader:
         """
         Writes behind the fence that `begin` gave.
         """
-        return ScriptLoader(self._link, mapping, fence, reserved, self.identity)
+        return ScriptLoader(self._link, mapping, fence, reserved, self.identity, kind)
 
     def dry_loader(self, reserved: ReservedNames) -> Loader:
         """
@@ -152,11 +158,16 @@ class RedisTarget:
         """
         return lookup(self._link, keys, reserved)
 
-    def measure(self, records: Sequence[Record], reserved: ReservedNames) -> Cost:
+    def measure(
+        self,
+        records: Sequence[Record],
+        reserved: ReservedNames,
+        kind: RecordType = RecordType.HASH,
+    ) -> Cost:
         """
         What these records would cost here. See `survey.measure`.
         """
-        return measure(self._link, self._clock, records, reserved)
+        return measure(self._link, self._clock, records, reserved, kind)
 
     def probe_commands(self, prefixes: Sequence[str] = ()) -> list[Probed]:
         """

@@ -6,13 +6,15 @@ Leaves nothing behind: a scratch key never exists outside one transaction or one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from migrate.errors import TargetAccessDenied
 from migrate.model.ports import Clock
-from migrate.model.values import Record
+from migrate.model.values import Record, RecordType
 from migrate.target.fence import RESERVED_PREFIX
 from migrate.target.link import Command, Link, call_of
 from migrate.target.loader import ReservedNames, batches, names_of
@@ -32,7 +34,7 @@ class Held:
     What is under one key.
 
     Args:
-        ours: A hash with a version of ours; anything else that exists would be a collision.
+        ours: A hash or text with a version of ours; anything else that exists would be a collision.
 
         type: As Redis names it; `none` where there is nothing.
     """
@@ -76,35 +78,46 @@ def lookup(link: Link, keys: Sequence[bytes], reserved: ReservedNames) -> list[H
     return found
 
 
-def measure(link: Link, clock: Clock, records: Sequence[Record], reserved: ReservedNames) -> Cost:
+def measure(
+    link: Link,
+    clock: Clock,
+    records: Sequence[Record],
+    reserved: ReservedNames,
+    kind: RecordType = RecordType.HASH,
+) -> Cost:
     """
     Write sample records and take them away again, weighing each and timing all.
     """
     sizes: list[int] | None = []
     started = clock.now()
-    calls = [_timed(part, reserved) for part, _ in batches(records)]
+    calls = [_timed(part, reserved, kind) for part, _ in batches(records)]
     for call in calls:
         link.patience.call(lambda call=call: link.scripts([call], MEASURE))  # type: ignore[misc]
     seconds = clock.now() - started
     for part, _ in batches(records):
-        weighed = _weigh(link, part, reserved)
+        weighed = _weigh(link, part, reserved, kind)
         sizes = None if weighed is None or sizes is None else sizes + weighed
     return Cost(None if sizes is None else tuple(sizes), seconds)
 
 
-def _timed(records: Sequence[Record], reserved: ReservedNames) -> Command:
-    arguments: list[object] = [*names_of(reserved)]
+def _timed(records: Sequence[Record], reserved: ReservedNames, kind: RecordType) -> Command:
+    arguments: list[object] = [*names_of(reserved), kind.value]
     for _, version, digest, fields in records:
         arguments += (version, digest, len(fields), *fields)
     return call_of(MEASURE, [scratch_key()], arguments)
 
 
-def _weigh(link: Link, records: Sequence[Record], reserved: ReservedNames) -> list[int] | None:
+def _weigh(
+    link: Link, records: Sequence[Record], reserved: ReservedNames, kind: RecordType
+) -> list[int] | None:
     key = scratch_key()
     names = (reserved.version, reserved.digest)
     commands = [*_weighing(key, ("name", "value")), *_weighing(key + PADDING, ("name", "value"))]
     for _, version, digest, fields in records:
-        commands += _weighing(key, (names[0], version, names[1], digest, *fields))
+        if kind is RecordType.STRING:
+            commands += _weighing(key, fields, "SET")
+        else:
+            commands += _weighing(key, (names[0], version, names[1], digest, *fields))
     try:
         short, padded, *weights = link.atomically(commands)[1::3]
     except TargetAccessDenied:
@@ -117,22 +130,48 @@ def _weigh(link: Link, records: Sequence[Record], reserved: ReservedNames) -> li
     ]
 
 
-def _weighing(key: str, values: Sequence[object]) -> list[Command]:
-    return [("HSET", key, *values), ("MEMORY USAGE", key, "SAMPLES", 0), ("UNLINK", key)]
+def _weighing(key: str, values: Sequence[object], command: str = "HSET") -> list[Command]:
+    return [(command, key, *values), ("MEMORY USAGE", key, "SAMPLES", 0), ("UNLINK", key)]
 
 
 def _lookup(link: Link, keys: Sequence[bytes], reserved: ReservedNames) -> list[Held]:
     kinds = [kind.decode() for kind in link.together([("TYPE", key) for key in keys])]
-    hashes = [key for key, kind in zip(keys, kinds, strict=True) if kind == "hash"]
     names = names_of(reserved)
-    values = iter(link.together([("HMGET", key, *names) for key in hashes]))
+    readers = {"hash": ("HMGET", *names), "string": ("GETRANGE", 0, HEAD)}
+    asked = [
+        (readers[kind][0], key, *readers[kind][1:])
+        for key, kind in zip(keys, kinds, strict=True)
+        if kind in readers
+    ]
+    values = iter(link.together(asked))
     held = []
     for key, kind in zip(keys, kinds, strict=True):
-        version, digest, tombstone = next(values) if kind == "hash" else (None, None, None)
+        answer: Any = next(values) if kind in readers else (None, None, None)
+        version, digest, tombstone = head_of(answer, names) if kind == "string" else answer
         ours = is_version(version) and (tombstone is not None or is_digest(digest))
         text = version.decode() if version is not None and ours else None
         held.append(Held(key, kind != "none", ours, text, kind))
     return held
+
+
+HEAD = 1_024
+"""Bytes of a string record that are enough for its names, version and digest."""
+
+
+def head_of(text: bytes, names: Sequence[str]) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """
+    Version, digest and tombstone at the head of a string record, as the scripts see them.
+    """
+    version, digest, tombstone = (re.escape(_quoted(name)) for name in names)
+    found = re.match(
+        rb"\{%b:\"(\d+)\",(?:%b:\"([0-9a-f]+)\"[,}]|(%b:))" % (version, digest, tombstone), text
+    )
+    return (found[1], found[2], found[3]) if found else (None, None, None)
+
+
+def _quoted(name: str) -> bytes:
+    escaped = name.replace("\\", "\\\\")
+    return f'"{escaped}"'.encode()
 
 
 def is_version(text: bytes | None) -> bool:

@@ -19,7 +19,7 @@ from migrate.mapping.values import Mapping
 from migrate.model.events import Notify, silent
 from migrate.model.ports import Extractor, Loader
 from migrate.model.settings import Settings
-from migrate.model.values import Batch, Cell, Key, Outcome, Receipt, Reject
+from migrate.model.values import Batch, Key, Outcome, Receipt, Reject
 from migrate.pipeline.backfill import COLLISION, CONFLICT
 from migrate.pipeline.scope import find_table
 from migrate.source.store import SqlSource
@@ -107,7 +107,7 @@ class Replay:
             fingerprint=state.fingerprint,
         )
         extractor = stack.enter_context(closing(source.extractor(compiled.query, table)))
-        return extractor, compiled, target.loader(name, taken, compiled.reserved)
+        return extractor, compiled, target.loader(name, taken, compiled.reserved, compiled.record)
 
     def _page(
         self,
@@ -160,6 +160,7 @@ class Export:
                 table = find_table(source, self._mapping)
                 query = compile_mapping(self._mapping, table).query
                 names = [read.column.name for read in query.columns]
+                names += [child.path for child in query.children]
                 extractor = stack.enter_context(closing(source.extractor(query, table)))
             entries = ledger.rejects(self._mapping.name)
             while page := list(islice(entries, PAGE)):
@@ -180,7 +181,9 @@ def _rows(
     }
 
 
-def _plain(cell: Cell) -> object:
+def _plain(cell: Any) -> object:
+    if isinstance(cell, list | tuple):
+        return [_plain(part) for part in cell]
     return {"hex": cell.hex()} if isinstance(cell, bytes) else cell
 
 

@@ -96,7 +96,7 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
             loader = target.dry_loader(compiled.reserved)
             checkpoints = ForgetfulCheckpoints(job.ranges)
         else:
-            loader = target.loader(job.mapping.name, job.fence, compiled.reserved)
+            loader = target.loader(job.mapping.name, job.fence, compiled.reserved, compiled.record)
             ledger = stack.enter_context(
                 closing(
                     Ledger(job.settings.ledger, wall=time.time, sleep=clock.sleep, notify=notify)

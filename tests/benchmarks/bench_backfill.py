@@ -52,6 +52,48 @@ def test_the_steps_and_the_whole(
     print(table(("step", "rows/s"), lines, align="lr"))  # noqa: T201
 
 
+CHILDREN = """
+version: 1
+name: with_children
+source: {table: user_profiles, key: [id]}
+target: {key: "nested:{id}"}
+fields: {email: {column: email_address}}
+children:
+  tags: {table: profile_tags, join: {profile_id: id}, order_by: [place], columns: [place, tag]}
+"""
+
+
+def test_children_cost(database: Database, redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    Root rows a second with three children each, and of the same columns without them.
+    """
+    database.execute(
+        "CREATE TABLE profile_tags (profile_id BIGINT, place INTEGER, tag VARCHAR(20), "
+        "PRIMARY KEY (profile_id, place))"
+    )
+    database.execute(
+        "INSERT INTO profile_tags SELECT p.id, n.n, 'tag' FROM user_profiles p "
+        "CROSS JOIN (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3) n"
+    )
+    project = Project(tmp_path / "children", database.url, redis_server.url)
+    flat = CHILDREN[: CHILDREN.index("children:")].replace("with_children", "flat")
+    project.mapping("with_children", CHILDREN)
+    project.mapping("flat", flat.replace("nested:", "flat:"))
+    lines = []
+    for name in ("flat", "with_children"):
+
+        def copy(name: str = name) -> int:
+            ran = project.run("backfill", name, "--json")
+            assert ran.exit == 0, ran.err
+            return int(ran.json["rows"])
+
+        lines.append((name, _rate(copy)))
+
+    print()  # noqa: T201 - figures are the result
+    print(f"{database.dialect}, {ROWS:,} profiles with three children each")  # noqa: T201
+    print(table(("backfill", "rows/s"), lines, align="lr"))  # noqa: T201
+
+
 def _steps(database: Database, server: RedisServer) -> Iterator[tuple[str, int]]:
     mapping = load(SHIPPED)["user_profiles"]
     with (

@@ -4,7 +4,7 @@ What a dialect has to know, as a protocol: everything that differs between SQL s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,10 @@ Decoded = tuple[Sequence[Sequence[Cell]], dict[int, Fault]]
 
 Keyed = tuple[Sequence[Key], dict[int, Fault]]
 """Keys, and by position what is wrong with a key."""
+
+
+PORTION = 2_000
+"""Rows that `Dialect.portions` hands over at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Relation:
         bind_types: The type that a parameter of each column is cast to, where one is needed.
 
         control: The tables of capture are there.
+
+        lockable: Its definition can be held for a transaction.
     """
 
     table: Table
@@ -69,6 +75,7 @@ class Relation:
     control: bool
     places: Mapping[str, Hashable] = field(default_factory=dict)
     bind_types: Mapping[str, str] = field(default_factory=dict)
+    lockable: bool = True
 
 
 class Dialect(Protocol):
@@ -96,6 +103,11 @@ class Dialect(Protocol):
     def begin(self, connection: sa.Connection) -> None:
         """
         Start a read-only transaction in which every setting that changes text is pinned.
+        """
+
+    def begin_steady(self, connection: sa.Connection, relations: Sequence[Relation]) -> None:
+        """
+        As `begin`, but every statement sees the same moment, and these tables keep their shape.
         """
 
     def facts(self, connection: sa.Connection) -> SourceFacts:
@@ -130,6 +142,13 @@ class Dialect(Protocol):
     ) -> Sequence[Raw]:
         """
         All rows of a statement as the driver gives them.
+        """
+
+    def portions(
+        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Iterator[Sequence[Raw]]:
+        """
+        All rows of a statement as the driver gives them, some thousand at once and no more held.
         """
 
     def cell(

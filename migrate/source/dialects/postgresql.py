@@ -18,7 +18,7 @@ from migrate.errors import InvalidInput
 from migrate.model.filter import Constant, Literal
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Column, ColumnRead, Key, KeyPart, Kind, Table
-from migrate.source.dialects.base import Decoded, Keyed, Raw, Relation, SourceFacts
+from migrate.source.dialects.base import PORTION, Decoded, Keyed, Raw, Relation, SourceFacts
 
 CONNECT_TIMEOUT_S = 10
 """For one attempt to connect, unless the URL says otherwise."""
@@ -26,9 +26,8 @@ CONNECT_TIMEOUT_S = 10
 EXACT_PAGES = 16_384
 """Pages of 8 KiB up to which a table is divided by looking at every key."""
 
-_BEGIN = "; ".join(  # noqa: FLY002  (one setting a line)
+_SETTINGS = "; ".join(  # noqa: FLY002  (one setting a line)
     (
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
         "SET LOCAL TimeZone = 'UTC'",
         "SET LOCAL DateStyle = 'ISO, YMD'",
         "SET LOCAL IntervalStyle = 'iso_8601'",
@@ -41,6 +40,11 @@ _BEGIN = "; ".join(  # noqa: FLY002  (one setting a line)
     )
 )
 """One round trip; in the same one as BEGIN so that a pooler cannot come between."""
+
+_BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {_SETTINGS}"
+
+_BEGIN_STEADY = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_SETTINGS}"
+"""The snapshot is taken by the first query, behind the locks."""
 
 _KINDS: Mapping[str, Kind] = {
     "int2": Kind.INTEGER,
@@ -141,6 +145,22 @@ _UNIQUE = sa.text(
     ORDER BY i.indisprimary DESC, i.indexrelid
     """
 )
+
+_INDEXES = sa.text(
+    """
+    SELECT array_agg(CAST(a.attname AS TEXT) ORDER BY k.place) AS names
+    FROM pg_catalog.pg_index i
+    CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(attnum, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = :oid AND i.indisvalid AND i.indpred IS NULL AND k.place <= i.indnkeyatts
+      AND k.place <= (SELECT COALESCE(min(e.place) - 1, i.indnkeyatts)
+                      FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS e(attnum, place)
+                      WHERE e.attnum = 0)
+    GROUP BY i.indexrelid
+    ORDER BY i.indexrelid
+    """
+)
+"""Of an index over expressions the columns before the first of those."""
 
 _STAMP = sa.text(
     """
@@ -266,6 +286,17 @@ class PostgreSQL:
         """
         connection.exec_driver_sql(_BEGIN)
 
+    def begin_steady(self, connection: sa.Connection, relations: Sequence[Relation]) -> None:
+        """
+        Start a REPEATABLE READ, read-only transaction that holds the tables' definitions.
+
+        Without the locks a table that is rewritten or truncated behind the snapshot reads as
+        empty, and the catalogue of the snapshot would not show it.
+        """
+        names = [_quoted(connection, one.table) for one in relations if one.lockable]
+        lock = f"; LOCK TABLE {', '.join(names)} IN ACCESS SHARE MODE" if names else ""
+        connection.exec_driver_sql(_BEGIN_STEADY + lock)
+
     def facts(self, connection: sa.Connection) -> SourceFacts:
         """
         What the server says about itself.
@@ -295,6 +326,9 @@ class PostgreSQL:
             primary_key=next((tuple(names) for primary, names in unique if primary), ()),
             unique=tuple(tuple(names) for _, names in unique),
             relation=_RELATIONS[found.relkind],
+            indexes=tuple(
+                tuple(names) for names in connection.execute(_INDEXES, {"oid": found.oid}).scalars()
+            ),
         )
         stamp = self._stamp(connection, schema, name)
         return Relation(
@@ -304,6 +338,7 @@ class PostgreSQL:
             control=not str(stamp).endswith(";"),
             places={row["attname"]: row["attnum"] for row in rows},
             bind_types={row["attname"]: row["bound"] for row in rows},
+            lockable=found.relkind in "rpv",
         )
 
     def stamp(self, connection: sa.Connection, relation: Relation) -> Hashable:
@@ -345,6 +380,18 @@ class PostgreSQL:
         rows: list[Raw] = cursor.fetchall()
         result.close()
         return rows
+
+    def portions(
+        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Iterator[Sequence[Raw]]:
+        """
+        Rows through a cursor of the server, which holds what was not fetched.
+        """
+        # SQLAlchemy takes rows from the cursor ahead of us, so they come through its result.
+        with connection.execute(
+            statement, parameters, execution_options={"yield_per": PORTION}
+        ) as result:
+            yield from result.partitions()
 
     def cell(
         self, relation: Relation, read: ColumnRead, column: sa.ColumnElement[Any]
@@ -464,6 +511,12 @@ class PostgreSQL:
         if nodes & {"Sort", "Incremental Sort"}:
             found.append("each page sorts: no index has the order of the key columns")
         return found
+
+
+def _quoted(connection: sa.Connection, table: Table) -> str:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    parts = [part for part in (table.schema, table.name) if part is not None]
+    return ".".join(quote(part) for part in parts)
 
 
 def _column(row: Mapping[str, Any]) -> Column:

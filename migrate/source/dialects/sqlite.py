@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,7 +23,7 @@ from migrate.errors import InvalidInput
 from migrate.model.filter import Constant
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Kind, Table
-from migrate.source.dialects.base import Decoded, Keyed, Raw, Relation, SourceFacts
+from migrate.source.dialects.base import PORTION, Decoded, Keyed, Raw, Relation, SourceFacts
 from migrate.source.dialects.sqlite_cells import Undecoded, converter, kind_of, scale_of
 from migrate.source.retry import TroubleKind, classify
 
@@ -38,8 +39,8 @@ _COLUMNS = sa.text(
     "FROM pragma_table_xinfo(:name, :schema) ORDER BY cid"
 )
 _INDEXES = sa.text(
-    "SELECT name, origin FROM pragma_index_list(:name, :schema) "
-    'WHERE "unique" AND NOT partial ORDER BY seq'
+    'SELECT name, origin, "unique" AS is_unique FROM pragma_index_list(:name, :schema) '
+    "WHERE NOT partial ORDER BY seq"
 )
 _INDEXED = sa.text(
     "SELECT cid, name FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
@@ -105,6 +106,12 @@ class SQLite:
         """
         connection.exec_driver_sql("BEGIN")
 
+    def begin_steady(self, connection: sa.Connection, relations: Sequence[Relation]) -> None:
+        """
+        The same: a transaction of SQLite is one snapshot, definitions included.
+        """
+        self.begin(connection)
+
     def facts(self, connection: sa.Connection) -> SourceFacts:
         """
         What the library says; the clock is this machine's.
@@ -139,12 +146,14 @@ class SQLite:
         rows = [dict(row) for row in connection.execute(_COLUMNS, at).mappings()]
         indexes = connection.execute(_INDEXES, at).all()
         primary = tuple(row["name"] for row in sorted(rows, key=lambda r: r["pk"]) if row["pk"])
-        alias = _rowid_alias(rows, [origin for _, origin in indexes])
+        alias = _rowid_alias(rows, [origin for _, origin, _ in indexes])
         unique = [primary] if primary else []
-        for index, origin in indexes:
+        leading = [primary] if alias is not None else []
+        for index, origin, is_unique in indexes:
             names = self._indexed(connection, index, schema)
-            if names and origin != "pk":
-                unique.append(names)
+            if None not in names and is_unique and origin != "pk":
+                unique.append(tuple(name for name in names if name is not None))
+            leading.append(tuple(takewhile(lambda name: name is not None, names)))
         table = Table(
             schema=schema,
             name=name,
@@ -152,6 +161,7 @@ class SQLite:
             primary_key=primary,
             unique=tuple(unique),
             relation=found,
+            indexes=tuple(leading),
         )
         return Relation(
             table=table,
@@ -173,11 +183,12 @@ class SQLite:
 
     def _indexed(
         self, connection: sa.Connection, index: str, schema: str | None
-    ) -> tuple[str, ...] | None:
+    ) -> tuple[str | None, ...]:
+        """
+        The columns of an index; None where it has the row's number or an expression instead.
+        """
         columns = connection.execute(_INDEXED, {"name": index, "schema": schema or "main"}).all()
-        if any(cid < 0 for cid, _ in columns):
-            return None
-        return tuple(name for _, name in columns)
+        return tuple(name if cid >= 0 else None for cid, name in columns)
 
     def stamp(self, connection: sa.Connection, relation: Relation) -> Hashable:
         """
@@ -215,6 +226,33 @@ class SQLite:
         driver.text_factory = _careful
         try:
             return _fetch(connection, statement, parameters)
+        finally:
+            driver.text_factory = str
+
+    def portions(
+        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    ) -> Iterator[Sequence[Raw]]:
+        """
+        Rows as the driver steps to them; from a text that is not UTF-8 on by the marking decoder.
+        """
+        given = 0
+        try:
+            for rows in _stream(connection, statement, parameters):
+                yield rows
+                given += len(rows)
+        except (sqlite3.Error, sa.exc.DBAPIError) as exc:
+            trouble = classify(exc)
+            if trouble is None or trouble.kind is not TroubleKind.UNREADABLE:
+                raise
+        else:
+            return
+        driver: Any = connection.connection.dbapi_connection
+        driver.text_factory = _careful
+        try:
+            # The same snapshot and order: what was handed over is passed by.
+            for rows in _stream(connection, statement, parameters):
+                yield rows[given:]
+                given = max(0, given - len(rows))
         finally:
             driver.text_factory = str
 
@@ -369,6 +407,18 @@ def _fetch(
     rows: list[Raw] = cursor.fetchall()
     result.close()
     return rows
+
+
+def _stream(
+    connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+) -> Iterator[Sequence[Raw]]:
+    result = connection.execute(statement, parameters)
+    try:
+        cursor: Any = result.cursor
+        while rows := cursor.fetchmany(PORTION):
+            yield rows
+    finally:
+        result.close()
 
 
 def _careful(text: bytes) -> str | Undecoded:
