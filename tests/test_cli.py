@@ -765,7 +765,7 @@ def test_lint_as_json_names_what_it_checked(run: Run, mappings: Path) -> None:
 
     assert json.loads(found.stdout) == {
         "schema": "profile-migrate.mapping-lint/1",
-        "mappings": [{"name": "users", "file": "mappings/users.yaml"}],
+        "mappings": [{"name": "users", "file": "mappings/users.yaml", "one_way": []}],
     }
     assert found.stderr == ""
 
@@ -836,10 +836,18 @@ def test_show_as_json_holds_the_same(run: Run, mappings: Path) -> None:
             "reserved": {"version": "_v", "digest": "_h", "tombstone": "_t"},
         },
         "fields": [
-            {"name": "id", "column": "id", "as": None, "drop": False},
-            {"name": "email", "column": "email_address", "as": None, "drop": False},
-            {"name": "password_hash", "column": "password_hash", "as": None, "drop": True},
+            {"name": "id", "column": "id", "as": None, "drop": False, "mask": None},
+            {"name": "email", "column": "email_address", "as": None, "drop": False, "mask": None},
+            {
+                "name": "password_hash",
+                "column": "password_hash",
+                "as": None,
+                "drop": True,
+                "mask": None,
+            },
         ],
+        "children": [],
+        "one_way": [],
     }
 
 
