@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from migrate.errors import SchemaMismatch
@@ -493,7 +493,7 @@ TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 FLOATS = st.sampled_from(["0", "-0", "0.1", "1e+22", "-1.5e-07", "NaN", "Infinity", "-Infinity"])
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
-    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=5,
 ).flatmap(
     lambda value: st.sampled_from(
@@ -541,6 +541,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ROWS)
 def test_children_survive_the_round_trip(rows: list[list[Any]]) -> None:
     """
