@@ -135,6 +135,8 @@ class Chunk:
     """
     Rows read at once, in the source's key order, with their versions, from one snapshot.
 
+    Its repr shows keys, never cells.
+
     Args:
         keys: One per row, to continue after.
 
@@ -148,7 +150,7 @@ class Chunk:
     """
 
     keys: Sequence[Key]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Cell]] = field(repr=False)
     versions: Sequence[str] = ()
     generation: int = 0
     faults: Mapping[int, Fault] = field(default_factory=dict)
@@ -157,12 +159,17 @@ class Chunk:
 class Record(NamedTuple):
     """
     One Redis hash to be: key, version digits, digest, and name, value, name, value, ...
+
+    Its repr shows neither values nor the digest, from which a small record could be guessed.
     """
 
     key: bytes
     version: bytes
     digest: bytes
     fields: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"Record({self.key!r}, {self.version!r}, {len(self.fields) // 2} fields)"
 
 
 @dataclass(frozen=True, slots=True)

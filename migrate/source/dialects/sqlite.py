@@ -42,7 +42,7 @@ _INDEXES = sa.text(
     'WHERE "unique" AND NOT partial ORDER BY seq'
 )
 _INDEXED = sa.text(
-    "SELECT cid, name FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
+    "SELECT cid, name, coll FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
 )
 
 _STORAGE: Mapping[Kind, tuple[str, ...]] = {
@@ -62,6 +62,7 @@ class SQLite:
 
     name: str = "sqlite"
     drivers: tuple[str, ...] = ("pysqlite",)
+    compares_rows: bool = True
 
     def engine(self, config: SourceConfig) -> sa.Engine:
         """
@@ -140,11 +141,11 @@ class SQLite:
         indexes = connection.execute(_INDEXES, at).all()
         primary = tuple(row["name"] for row in sorted(rows, key=lambda r: r["pk"]) if row["pk"])
         alias = _rowid_alias(rows, [origin for _, origin in indexes])
-        unique = [primary] if primary else []
+        unique = [primary] if alias else []
         for index, origin in indexes:
-            names = self._indexed(connection, index, schema)
-            if names and origin != "pk":
-                unique.append(names)
+            names = self._indexed(connection, schema, name, index)
+            if names:
+                unique.insert(0 if origin == "pk" else len(unique), names)
         table = Table(
             schema=schema,
             name=name,
@@ -172,12 +173,37 @@ class SQLite:
         return found
 
     def _indexed(
-        self, connection: sa.Connection, index: str, schema: str | None
+        self, connection: sa.Connection, schema: str | None, table: str, index: str
     ) -> tuple[str, ...] | None:
+        """
+        The columns that an index keeps unique in their own order; None where it does not.
+        """
         columns = connection.execute(_INDEXED, {"name": index, "schema": schema or "main"}).all()
-        if any(cid < 0 for cid, _ in columns):
+        if any(cid < 0 for cid, _, _ in columns):
             return None
-        return tuple(name for _, name in columns)
+        for _, name, collation in columns:
+            # Keys that the column's order holds for equal would hide each other between two pages.
+            if self._collation(connection, schema, table, name) not in (
+                "BINARY",
+                collation.upper(),
+            ):
+                return None
+        return tuple(name for _, name, _ in columns)
+
+    def _collation(
+        self, connection: sa.Connection, schema: str | None, table: str, column: str
+    ) -> str:
+        """
+        By which collation a column compares. No catalogue says so: a union takes that of its first.
+        """
+        place = sa.table(table, sa.column(column), schema=schema)
+        none = sa.select(place.c[column]).where(sa.literal_column("0"))
+        for other, name in (("A", "NOCASE"), ("a ", "RTRIM")):
+            texts = (sa.select(sa.literal(text)) for text in ("a", other))
+            pair = sa.union(none, *texts).subquery()
+            if connection.execute(sa.select(sa.func.count()).select_from(pair)).scalar() == 1:
+                return name
+        return "BINARY"
 
     def stamp(self, connection: sa.Connection, relation: Relation) -> Hashable:
         """
@@ -299,9 +325,9 @@ class SQLite:
     ) -> sa.ColumnElement[bool] | None:
         """
         Storage that can be bound again in the column's order: never NULL, never another family.
+
+        Asked of NOT NULL columns too: that they hold what they are declared for is not checked.
         """
-        if column.type.upper() == "INTEGER" and not column.nullable:
-            return expression.is_not(None)
         allowed = _STORAGE.get(column.kind, _STORAGE_ELSE)
         return sa.func.typeof(expression).in_([sa.literal_column(f"'{name}'") for name in allowed])
 
@@ -343,7 +369,12 @@ class SQLite:
         return None
 
     def page_problems(
-        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        relation: Relation,
+        key: Sequence[str],
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
     ) -> list[str]:
         """
         What the query plan says about sorting.

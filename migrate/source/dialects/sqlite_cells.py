@@ -7,6 +7,7 @@ Guesses nothing: what could mean two things is a fault.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
@@ -52,6 +53,7 @@ _STORED = {
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_WHOLE = re.compile(r"-?[0-9]+")
 _TIME = r"([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:\.([0-9]+))?"
 _ZONE = r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _CANONICAL = re.compile(
@@ -75,6 +77,9 @@ _TRUTHS: Mapping[object, str] = {
 EXPONENT_FROM = 15
 """PostgreSQL prints floats in plain notation below 1e15, Python below 1e16."""
 
+TIES = (2.0**53, 1e40)
+"""Where 17 digits or less can lie exactly half-way between two floats."""
+
 
 def float_text(value: float) -> str:
     """
@@ -83,6 +88,8 @@ def float_text(value: float) -> str:
     text = repr(value)
     if text in _SPECIAL:
         return _SPECIAL[text]
+    if TIES[0] <= abs(value) < TIES[1]:
+        text = _off_the_tie(value, text)
     text = text.removesuffix(".0")
     if len(text) <= EXPONENT_FROM:
         return text
@@ -93,6 +100,21 @@ def float_text(value: float) -> str:
     tail = (digits[1:] + fraction).rstrip("0")
     sign = "-" if text.startswith("-") else ""
     return f"{sign}{digits[0]}{'.' if tail else ''}{tail}e+{len(digits) - 1}"
+
+
+def _off_the_tie(value: float, text: str) -> str:
+    """
+    `text`, or a longer one where it lies exactly half-way to a neighbour of the float.
+
+    Python relies on readers that round such a tie to even; PostgreSQL does not.
+    """
+    exact = int(value)
+    shown = int(Decimal(text))
+    neighbour = int(math.nextafter(value, math.inf if shown > exact else -math.inf))
+    if 2 * shown != exact + neighbour:
+        return text
+    digits = len(Decimal(text).as_tuple().digits)
+    return _off_the_tie(value, f"{value:.{digits}e}")
 
 
 _SPECIAL = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
@@ -336,9 +358,11 @@ def _literal(column: Column, value: Any) -> str:
     if type(value) is int:
         return str(value)
     if type(value) is float:
-        return float_text(value)
+        text = float_text(value)
+        # Without a declared type the integer 5 and the real 5.0 are two values.
+        return f"{text}.0" if _WHOLE.fullmatch(text) else text
     text = _text(column, value)
-    if _NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text) or text.removeprefix("-") == "Infinity":
         raise Misfit("ambiguous", "holds text that reads like a number in a column without a type")
     return text
 
