@@ -123,7 +123,7 @@ def test_a_second_run_brings_redis_up_to_date(
     people: Project, redis_server: RedisServer, sqlite: SqliteDatabase
 ) -> None:
     """
-    Rows that changed since are replaced, the others are the same; a column that became NULL is gone.
+    Rows that changed are replaced, the others are the same; a column that became NULL is gone.
     """
     people.run("backfill", "people")
     sqlite.execute("UPDATE people SET name = NULL, age = 37 WHERE id = 1")
