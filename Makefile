@@ -18,7 +18,7 @@ demo: $(VENV)/.demo ## Move 10,000 sample profiles into a private redis-server a
 test: $(VENV)/.dev ## Run every test that needs no container and less than five minutes
 	@$(PYTEST)
 
-test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, Redis and Valkey containers
+test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, MariaDB, Redis and Valkey containers
 	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -m "containers and not long"
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
@@ -53,5 +53,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing profile-migrate and what its tests need into $(VENV)" >&2
-	@$(PIP) --editable '.[dev,embedded,postgresql,metrics]'
+	@$(PIP) --editable '.[dev,embedded,postgresql,mysql,metrics]'
 	@touch $@ $(VENV)/.demo

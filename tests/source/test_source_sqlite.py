@@ -13,7 +13,7 @@ from migrate.errors import InvalidInput, SourceAccessDenied, SourceUnavailable
 from migrate.model.events import Waiting
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Column, KeyRange, Kind
-from migrate.source.dialects.sqlite_cells import float_text
+from migrate.source.dialects.spelling import float_text
 from migrate.source.store import SqlSource
 from tests.servers import PostgresDatabase, SqliteDatabase
 from tests.source.reading import query_of, read_all, reader
