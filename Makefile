@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# A file stays on one process, which has servers of its own.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 .DEFAULT_GOAL := help
@@ -16,9 +18,9 @@ demo: $(VENV)/.demo ## Move 10,000 sample profiles into a private redis-server a
 	@$(BIN)/python -m migrate demo
 
 test: $(VENV)/.dev ## Run every test that needs no container and less than five minutes
-	@$(PYTEST)
+	@$(PYTEST) $(PARALLEL)
 
-test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, Redis and Valkey containers
+test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, MariaDB, Redis and Valkey containers
 	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -m "containers and not long"
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
@@ -53,5 +55,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing profile-migrate and what its tests need into $(VENV)" >&2
-	@$(PIP) --editable '.[dev,embedded,postgresql,metrics]'
+	@$(PIP) --editable '.[dev,embedded,postgresql,mysql,metrics]'
 	@touch $@ $(VENV)/.demo

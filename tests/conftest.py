@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from migrate.model.settings import RedisConfig
 from tests.servers import (
     Database,
+    MariadbDatabase,
     Missing,
     NotOurs,
     PostgresDatabase,
@@ -54,10 +55,10 @@ def pytest_fixture_setup() -> Iterator[None]:
     """
     try:
         return (yield)
-    except Missing as missing:
+    except (Missing, NotOurs) as reason:
         if REQUIRED:
             raise
-        pytest.skip(str(missing))
+        pytest.skip(str(reason))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -136,6 +137,15 @@ def postgres(servers: Servers) -> Iterator[PostgresDatabase]:
         yield database
 
 
+@pytest.fixture
+def mariadb(servers: Servers) -> Iterator[MariadbDatabase]:
+    """
+    A MariaDB database of the test's own, empty; its server is `mariadb.server`.
+    """
+    with servers.mariadb().database() as database:
+        yield database
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def source(request: pytest.FixtureRequest) -> Database:
     """
@@ -155,7 +165,7 @@ def any_redis(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Redi
     server.close_clients()
 
 
-@pytest.fixture(params=["sqlite", "postgres-15", "postgres-17"])
+@pytest.fixture(params=["sqlite", "postgres-15", "postgres-17", "mariadb-10.11", "mariadb-11.8"])
 def any_source(
     request: pytest.FixtureRequest, servers: Servers, tmp_path: Path
 ) -> Iterator[Database]:
@@ -165,7 +175,9 @@ def any_source(
     if request.param == "sqlite":
         yield SqliteDatabase(tmp_path / "source.db")
         return
-    with servers.postgres(request.param).database() as database:
+    kind: str = request.param
+    server = servers.mariadb(kind) if kind.startswith("mariadb") else servers.postgres(kind)
+    with server.database() as database:
         yield database
 
 
@@ -177,8 +189,8 @@ def chinook() -> Path:
     folder = Path(os.environ.get(CHINOOK) or "does-not-exist")
     if not (folder / "Chinook_Sqlite.sqlite").exists():
         pytest.skip(
-            f"Set {CHINOOK} to a folder with Chinook_Sqlite.sqlite and Chinook_PostgreSql.sql "
-            "(https://github.com/lerocha/chinook-database)."
+            f"Set {CHINOOK} to a folder with Chinook_Sqlite.sqlite, Chinook_PostgreSql.sql and "
+            "Chinook_MySql.sql (https://github.com/lerocha/chinook-database)."
         )
     return folder
 

@@ -12,12 +12,14 @@ import re
 import sqlite3
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import redis
@@ -233,6 +235,39 @@ def postgres_rows(url: str, query: str) -> Iterator[Row]:
         with connection.cursor(name="parity", row_factory=dict_row) as cursor:
             cursor.itersize = BUNDLE
             yield from cursor.execute(query)
+
+
+def mariadb_rows(url: str, query: str) -> Iterator[Row]:
+    """
+    Rows of a MariaDB or MySQL database with PyMySQL's own types; a TIMESTAMP is an instant in UTC.
+
+    Args:
+        url: As SQLAlchemy takes it, or without a driver's name.
+    """
+    import pymysql
+    from pymysql.constants import FIELD_TYPE
+    from pymysql.converters import conversions
+    from pymysql.cursors import DictCursor
+
+    parts = urlsplit(url)
+    connection = pymysql.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=parts.path.removeprefix("/"),
+        charset="utf8mb4",
+        init_command="SET time_zone = '+00:00'",
+        conv={**conversions, FIELD_TYPE.TIMESTAMP: _utc},
+        cursorclass=DictCursor,
+    )
+    with closing(connection), connection.cursor() as cursor:
+        cursor.execute(query)
+        yield from cursor
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def _loaders() -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """
-Generated profiles for tests: the sample table on SQLite, and the same shape on PostgreSQL, fast.
+Generated profiles for tests: the sample table on SQLite, and its shape on PostgreSQL and MariaDB.
 
 The same number of rows is always the same content.
 """
@@ -180,3 +180,101 @@ def _literal(value: object, kind: str) -> str:
         return f"NULL::{kind}"
     text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
     return "'" + text.replace("'", "''") + f"'::{kind}"
+
+
+def create_mariadb(execute: Callable[[str], object], rows: int) -> None:
+    """
+    The same table on MariaDB, made by the server itself.
+
+    Args:
+        execute: Runs one statement without parameters: `MariadbDatabase.execute`.
+    """
+    columns = ", ".join(f"{name} {declared}" for name, declared in _MARIADB.items())
+    expressions = ", ".join(_mariadb_expressions())
+    execute(f"CREATE TABLE user_profiles ({columns}) CHARACTER SET utf8mb4")
+    numbers = f"SELECT CAST(seq AS SIGNED) AS i FROM seq_1_to_{rows}"
+    execute(f"INSERT INTO user_profiles SELECT {expressions} FROM ({numbers}) AS n")
+    execute("ALTER TABLE user_profiles ADD PRIMARY KEY (id)")
+    execute("ANALYZE TABLE user_profiles")
+
+
+_MARIADB = {
+    "id": "BIGINT NOT NULL",
+    "email_address": "VARCHAR(255) NOT NULL",
+    "display_name": "TEXT",
+    "locale": "VARCHAR(40)",
+    "bio": "MEDIUMTEXT",
+    "birth_date": "DATE",
+    "score": "DECIMAL(12,4)",
+    "follower_count": "BIGINT",
+    "rating": "DOUBLE",
+    "is_verified": "BOOLEAN",
+    "created_at": "TIMESTAMP(6) NOT NULL DEFAULT '2001-01-01'",
+    "updated_at": "DATETIME(6)",
+    "settings": "JSON",
+    "avatar": "LONGBLOB",
+    "password_hash": "TEXT",
+    "deleted_at": "TIMESTAMP NULL",
+}
+
+_MARIADB_MOMENTS = (
+    "1970-01-01 00:00:01",
+    "2038-01-19 03:14:07.999999",
+    "2024-03-31 00:30:00",
+    "2024-03-31 01:30:00.12",
+    "2024-02-29 23:59:59.999999",
+)
+"""What a TIMESTAMP can hold there."""
+
+_MARIADB_ORDINARY = {
+    "id": (
+        f"IF(i <= {len(EXTREME_IDS)}, CAST(ELT(i, {', '.join(map(str, EXTREME_IDS))}) AS SIGNED), "
+        "i * 3 - 300000 + i % 2)"
+    ),
+    "email_address": "CONCAT('user', i, '@example.org')",
+    "display_name": "CONCAT(ELT(1 + i % 5, 'Ada','Björn','Chloé','Đặng','Fatma'), ' ', i)",
+    "locale": "ELT(1 + i % 7, 'en-GB','de-DE','fr-FR','pt-BR','ja-JP','ar-EG','he-IL')",
+    "bio": "CONCAT(REPEAT('reads, café, 日本 ', 1 + i % 6), MD5(i))",
+    "birth_date": "'1940-01-01' + INTERVAL (i * 7919 % 25000) DAY",
+    "score": "(i * 7368787 % 1000000000000) / 10000",
+    "follower_count": "i * 48271 % 2147483647",
+    "rating": "(i * 16807 % 2147483647) / 429496729.4e0",
+    "is_verified": "i % 3 = 0",
+    "created_at": "'2024-06-01 00:00:00' - INTERVAL i * 12345678 MICROSECOND",
+    "updated_at": "'2024-06-01 00:00:00' - INTERVAL i * 1500000 MICROSECOND",
+    "settings": """CONCAT('{"theme": "dark", "volume": ', i % 100, '.50, "n": ', i, '}')""",
+    "avatar": "UNHEX(MD5(i))",
+    "password_hash": f"CONCAT('{SECRET_PREFIX}', MD5(i + 1))",
+    "deleted_at": f"IF(i % {DELETED_EVERY} = 0, '2024-05-01 00:00:00', NULL)",
+}
+
+
+def _mariadb_expressions() -> list[str]:
+    found = []
+    for number, column in enumerate(_MARIADB):
+        options = [_mariadb_literal(value) for value in _mariadb_options(column)]
+        ordinary = _MARIADB_ORDINARY[column]
+        stride = 5 + 2 * number
+        turn = f"(i DIV {stride} + i DIV {stride * max(1, len(options))}) % {max(1, len(options))}"
+        found.append(
+            f"CASE WHEN i % {stride} = 0 THEN ELT(1 + {turn}, {', '.join(options)}) "
+            f"ELSE {ordinary} END"
+            if options
+            else ordinary
+        )
+    return found
+
+
+def _mariadb_options(column: str) -> list[object]:
+    if column == "created_at":
+        return list(_MARIADB_MOMENTS)
+    # No double of this server is infinite.
+    return [value for value in AWKWARD.get(column, ()) if "inf" not in str(value)[:4]]
+
+
+def _mariadb_literal(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
+    return "'" + str(value).replace("'", "''") + "'"

@@ -30,11 +30,15 @@ PATIENCE_S = 180.0
 class Ran:
     """
     How a command ended.
+
+    Args:
+        shown: Both outputs in the order in which a terminal shows them, where that is known.
     """
 
     exit: int
     out: str
     err: str
+    shown: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -111,7 +115,7 @@ class Project:
         environment = {**ours, "PYTHONPATH": str(ROOT), **self.environment}
         with chdir(self.folder):
             ended = CliRunner().invoke(cli, arguments, env=environment)
-        return Ran(ended.exit_code, ended.stdout, ended.stderr)
+        return Ran(ended.exit_code, ended.stdout, ended.stderr, ended.output)
 
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -166,7 +170,7 @@ class Project:
 
 def kill_all(process: subprocess.Popen[str]) -> None:
     """
-    kill -9 to a started command and to its workers at once.
+    End a started command and its workers at once, by kill -9.
     """
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,5 +1,5 @@
 """
-Real servers for tests: Redis and PostgreSQL, as processes of our own or as containers.
+Real servers for tests: Redis, PostgreSQL and MariaDB, as processes of our own or as containers.
 
 Every server listens on loopback, keeps its port for life, and is ended by the one who started it.
 Nothing here is a fake; what this machine does not have is named, with how to get it.
@@ -38,6 +38,7 @@ from migrate.model.settings import Node, RedisConfig, SourceConfig
 
 if TYPE_CHECKING:
     import psycopg
+    import pymysql
     from testcontainers.core.container import DockerContainer
 
 HOST = "127.0.0.1"
@@ -54,11 +55,17 @@ IMAGES = {
     "valkey-8.1": "valkey/valkey:8.1",
     "postgres-15": "postgres:15",
     "postgres-17": "postgres:17",
+    "mariadb-10.11": "mariadb:10.11",
+    "mariadb-11.8": "mariadb:11.8",
 }
 """The one place for images; PROFILE_MIGRATE_TEST_IMAGE_REDIS_7_0 and the like override them."""
 
 POSTGRES_URL = "PROFILE_MIGRATE_TEST_POSTGRESQL_URL"
 """The variable with the URL of a server, for a user who may create databases."""
+
+
+MARIADB_URL = "PROFILE_MIGRATE_TEST_MARIADB_URL"
+"""The variable with the URL of a server, for a user who may create databases and users."""
 
 
 class Missing(Exception):
@@ -904,6 +911,235 @@ class PostgresDatabase:
         self.execute(re.sub(elsewhere, "", path.read_text("utf-8")))
 
 
+class MariadbServer:
+    """
+    A MariaDB server; fast rather than durable, with one database per test.
+
+    Args:
+        runner: None where the server is somebody else's; it can then not be stopped.
+    """
+
+    def __init__(
+        self, name: str, host: str, port: int, user: str, password: str, runner: Runner | None
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+        self._runner = runner
+
+    @classmethod
+    def container(cls, name: str, *options: str) -> MariadbServer:
+        """
+        A server run from the image of this name; `options` as on the server's command line.
+        """
+        password = secrets.token_urlsafe(12)
+        environment = {"MARIADB_ROOT_PASSWORD": password}
+        runner = ContainerRunner(image(name), 3306, [*_FAST_MARIADB, *options], environment)
+        return cls(name, HOST, runner.port, "root", password, runner)
+
+    @classmethod
+    def named(cls, url: str) -> MariadbServer:
+        """
+        A server that runs already and that we may create databases in.
+        """
+        parts = urlsplit(url)
+        return cls(
+            "mariadb-named",
+            parts.hostname or HOST,
+            parts.port or 3306,
+            unquote(parts.username or "root"),
+            unquote(parts.password or ""),
+            None,
+        )
+
+    @property
+    def runner(self) -> Runner:
+        """
+        How it is run.
+
+        Raises:
+            NotOurs: The server was running before us.
+        """
+        if self._runner is None:
+            raise NotOurs(f"{self.name} is not ours to stop; unset {MARIADB_URL}")
+        return self._runner
+
+    def start(self) -> None:
+        """
+        Start it and wait until it takes logins.
+        """
+        if self._runner is not None:
+            self._runner.start()
+        wait_until(self._answers, f"{self.name} to answer", timeout_s=START_S)
+
+    def stop(self) -> None:
+        """
+        Shut it down: open transactions are ended.
+        """
+        self.runner.ask(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """
+        Stop and start on the same port, with its data.
+        """
+        self.stop()
+        self.start()
+
+    def running(self) -> bool:
+        """
+        Whether its process is alive; somebody else's server counts as alive.
+        """
+        return self._runner is None or self._runner.running()
+
+    def log(self) -> str:
+        """
+        What the server has said so far.
+        """
+        return self._runner.log() if self._runner else ""
+
+    def connect(self, database: str | None = None) -> pymysql.Connection[Any]:
+        """
+        A connection that commits by itself and takes standard quotes; close it.
+        """
+        import pymysql
+        from pymysql.constants import CLIENT
+
+        return pymysql.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password,
+            database=database, charset="utf8mb4", connect_timeout=5, autocommit=True,
+            client_flag=CLIENT.MULTI_STATEMENTS, binary_prefix=True, ssl_disabled=True,
+            init_command=f"SET sql_mode = '{_STANDARD}', time_zone = '+00:00'",
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def database(self, name: str | None = None) -> Iterator[MariadbDatabase]:
+        """
+        A fresh, empty database for as long as the block lasts.
+        """
+        database = MariadbDatabase(self, name or f"profiles_{secrets.token_hex(4)}")
+        if not self.running():
+            self.start()
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f'CREATE DATABASE "{database.name}" CHARACTER SET utf8mb4')
+        try:
+            yield database
+        finally:
+            if not self.running():
+                self.start()
+            with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+                cursor.execute(f'DROP DATABASE IF EXISTS "{database.name}"')
+
+    def close(self) -> None:
+        """
+        End it and delete its files.
+        """
+        if self._runner is not None:
+            self._runner.ask(signal.SIGKILL)
+            self._runner.close()
+
+    def _answers(self) -> bool:
+        import pymysql
+
+        if not self.running():
+            raise RuntimeError(f"{self.name} ended while it started:\n{self.log()[-2000:]}")
+        try:
+            self.connect().close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"MariadbServer({self.name}, {self.host}:{self.port})"
+
+
+_STANDARD = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES"
+"""Lets tests write one SQL for all dialects, and any value."""
+
+_FAST_MARIADB = [
+    "--innodb-flush-log-at-trx-commit=0",
+    "--sync-binlog=0",
+    "--skip-innodb-doublewrite",
+    "--innodb-buffer-pool-size=128M",
+    "--skip-name-resolve",
+    "--max-connections=60",
+]
+
+
+class MariadbDatabase:
+    """
+    A database of a MariaDB server. Parameters are `%s`; names take double quotes.
+    """
+
+    dialect = "mariadb"
+
+    def __init__(self, server: MariadbServer, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    @property
+    def url(self) -> str:
+        """
+        SQLAlchemy's URL, with the password.
+        """
+        server = self.server
+        login = f"{quote(server.user, safe='')}:{quote(server.password, safe='')}"
+        return f"mariadb+pymysql://{login}@{server.host}:{server.port}/{self.name}"
+
+    def config(self, **changes: Any) -> SourceConfig:
+        """
+        What the program needs to connect.
+        """
+        fields: dict[str, Any] = {
+            "dialect": self.dialect,
+            "host": self.server.host,
+            "port": self.server.port,
+            "database": self.name,
+            "username": self.server.user,
+            "password": Secret(self.server.password),
+            # A handshake takes longer than most tests; `url` asks for none and gets one.
+            "options": {"ssl": "false"},
+        }
+        return SourceConfig(**{**fields, **changes})
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[pymysql.Connection[Any]]:
+        """
+        A connection that commits by itself and is closed.
+        """
+        with contextlib.closing(self.server.connect(self.name)) as connection:
+            yield connection
+
+    def execute(self, sql: str, *parameters: Sequence[Any]) -> None:
+        """
+        Run a script, or one statement for each tuple of parameters.
+        """
+        with self.connect() as connection, connection.cursor() as cursor:
+            if parameters:
+                cursor.executemany(sql, parameters)
+                return
+            cursor.execute(sql)
+            while cursor.nextset():
+                continue
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """
+        Every row, as PyMySQL delivers it.
+        """
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return list(cursor.fetchall())
+
+    def run_file(self, path: Path) -> None:
+        """
+        Run a script of the `mariadb` client here, whatever database it would make for itself.
+        """
+        elsewhere = r"(?im)^\s*((CREATE|DROP)\s+DATABASE|USE)\b.*$"
+        script = re.sub(elsewhere, "", path.read_text("utf-8-sig"))
+        self.execute(f"SET sql_mode = DEFAULT;\n{script}")
+
+
 def as_user(user: str | None) -> list[str]:
     """
     The command that runs the next words as another system user.
@@ -952,7 +1188,7 @@ def _may_run_postgres() -> None:
         raise Missing("Running PostgreSQL from root needs `setpriv` (apt-get install util-linux).")
 
 
-S = TypeVar("S", RedisServer, PostgresServer)
+S = TypeVar("S", RedisServer, PostgresServer, MariadbServer)
 
 
 def default_postgres() -> PostgresServer:
@@ -975,6 +1211,28 @@ def default_postgres() -> PostgresServer:
     return started(PostgresServer.local())
 
 
+def default_mariadb() -> MariadbServer:
+    """
+    The MariaDB of plain tests: a container of an image that the engine holds, or a named server.
+
+    The server that is handed out has been started.
+    """
+    if importlib.util.find_spec("pymysql") is None:
+        raise Missing("PyMySQL is not installed: pip install -e '.[mysql]'")
+    if engine_problem() is None:
+        for name in ("mariadb-11.8", "mariadb-10.11"):
+            if has_image(image(name)):
+                with contextlib.suppress(Exception):
+                    return started(MariadbServer.container(name))
+    if url := os.environ.get(MARIADB_URL):
+        return started(MariadbServer.named(url))
+    raise Missing(
+        "There is no MariaDB for tests. Get one of: a Docker engine with the image "
+        f"{image('mariadb-11.8')} (docker pull {image('mariadb-11.8')}); or a server named by "
+        f"{MARIADB_URL}."
+    )
+
+
 def started(server: S) -> S:
     """
     The server itself, once it answers; nothing of it is left where it does not.
@@ -995,6 +1253,7 @@ class Servers:
     def __init__(self) -> None:
         self._redis: dict[str, RedisServer] = {}
         self._postgres: dict[str, PostgresServer] = {}
+        self._mariadb: dict[str, MariadbServer] = {}
 
     def redis(self, name: str = "local") -> RedisServer:
         """
@@ -1020,10 +1279,22 @@ class Servers:
             )
         return self._postgres[name]
 
+    def mariadb(self, name: str = "default") -> MariadbServer:
+        """
+        `default` (see `default_mariadb`) or a name of `IMAGES`.
+        """
+        if name not in self._mariadb:
+            self._mariadb[name] = (
+                default_mariadb() if name == "default" else started(MariadbServer.container(name))
+            )
+        return self._mariadb[name]
+
     def close(self) -> None:
         """
         End all of them.
         """
+        for mariadb_server in self._mariadb.values():
+            mariadb_server.close()
         for redis_server in self._redis.values():
             redis_server.close()
         for postgres_server in self._postgres.values():
@@ -1038,5 +1309,7 @@ def load_chinook(database: Database, folder: Path) -> None:
         shutil.copyfile(folder / "Chinook_Sqlite.sqlite", database.path)
     elif isinstance(database, PostgresDatabase):
         database.run_file(folder / "Chinook_PostgreSql.sql")
+    elif isinstance(database, MariadbDatabase):
+        database.run_file(folder / "Chinook_MySql.sql")
     else:
         raise TypeError(f"no Chinook for {database.dialect}")

@@ -123,7 +123,7 @@ def test_a_second_run_brings_redis_up_to_date(
     people: Project, redis_server: RedisServer, sqlite: SqliteDatabase
 ) -> None:
     """
-    Rows that changed since are replaced, the others are the same; a column that became NULL is gone.
+    Rows that changed are replaced, the others are the same; a column that became NULL is gone.
     """
     people.run("backfill", "people")
     sqlite.execute("UPDATE people SET name = NULL, age = 37 WHERE id = 1")
@@ -228,6 +228,21 @@ def test_a_changed_mapping_is_refused_with_the_way_out(
     assert "--start-over" in refused.err
     assert (again.exit, again.json["replaced"]) == (0, 3)
     assert records(redis_server)[b"person:1"].keys() == {b"_v", b"_h", b"name", b"years"}
+
+
+def test_a_dry_run_of_a_mapping_that_changed_tells_what_a_run_would_do(people: Project) -> None:
+    """
+    Before --start-over every record would be replaced, after it all are the same.
+    """
+    people.run("backfill", "people")
+    people.mapping("people", PEOPLE + "fields: {name: {}, years: {column: age}}\n")
+
+    before = people.run("backfill", "people", "--dry-run", "--json")
+    people.run("backfill", "people", "--start-over")
+    after = people.run("backfill", "people", "--dry-run", "--json")
+
+    assert (before.exit, before.json["replaced"], before.json["same"]) == (0, 3, 0)
+    assert (after.exit, after.json["replaced"], after.json["same"]) == (0, 0, 3)
 
 
 def test_a_comment_does_not_change_a_mapping(people: Project) -> None:

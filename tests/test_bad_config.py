@@ -121,6 +121,12 @@ CASES: dict[str, tuple[str, list[tuple[int, int, str, str]]]] = {
         HEAD + SOURCE + "redis:\n  target: {nodes: [a], topology: sentinel}\n",
         [(4, 3, "redis-config", "Correct")],
     ),
+    "ledger in the source": (
+        HEAD
+        + 'source: {url: "sqlite:////x/app.db"}\nredis: {target: {url: "redis://h"}}\n'
+        + 'ledger: {url: "sqlite:////x/app.db"}\n',
+        [(4, 1, "ledger-in-source", "another file")],
+    ),
     "queue on a cluster": (
         GOOD.replace("}}\n", "}, queue: {nodes: [a], topology: cluster}}\n"),
         [(3, 73, "queue-cluster", "Sentinel")],

@@ -36,13 +36,13 @@ CREATE TABLE users (tenant VARCHAR(10) NOT NULL, id INTEGER NOT NULL, name VARCH
 CREATE TABLE orders (no INTEGER PRIMARY KEY, tenant VARCHAR(10), user_id INTEGER, place INTEGER,
                      total NUMERIC(10, 2));
 CREATE INDEX orders_user ON orders (tenant, user_id);
-CREATE TABLE lines (order_no INTEGER NOT NULL, line INTEGER NOT NULL, sku VARCHAR(20),
+CREATE TABLE order_lines (order_no INTEGER NOT NULL, line INTEGER NOT NULL, sku VARCHAR(20),
                     PRIMARY KEY (order_no, line));
 CREATE TABLE roles (tenant VARCHAR(10), user_id INTEGER, role VARCHAR(20));
 INSERT INTO users VALUES ('a', 1, 'Ada'), ('a', 2, 'Bob'), ('b', 1, NULL);
 INSERT INTO orders VALUES (10, 'a', 1, 2, 1.50), (11, 'a', 1, 1, 20.00), (12, 'b', 1, NULL, NULL),
                           (13, 'b', 1, NULL, 0.10), (14, 'b', 1, 5, 7), (15, 'z', 9, 1, 1);
-INSERT INTO lines VALUES (10, 2, 'two "quoted"'), (10, 1, 'one'), (13, 1, NULL), (15, 1, 'lost');
+INSERT INTO order_lines VALUES (10, 2, 'two "quoted"'), (10, 1, 'one'), (13, 1, NULL), (15, 1, 'lost');
 INSERT INTO roles VALUES ('a', 1, 'editor'), ('a', 1, 'admin'), ('a', 1, NULL), ('a', 2, '');
 """
 
@@ -59,7 +59,7 @@ children:
     columns: [no, total]
     children:
       lines:
-        table: lines
+        table: order_lines
         join: {order_no: no}
         order_by: [line]
         columns: {sku: {}, number: {column: line}}
@@ -88,6 +88,15 @@ EXPECTED = {
         "roles": [],
     },
 }
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def source(request: pytest.FixtureRequest) -> Database:
+    """
+    An empty SQL database, once of each dialect.
+    """
+    database: Database = request.getfixturevalue(request.param)
+    return database
 
 
 def parsed(text: bytes) -> Any:
@@ -187,7 +196,7 @@ def test_a_changed_child_is_another_record(
     created(source)
     project = project_on(source, redis_server, tmp_path / "user", MAPPING)
     project.run("backfill", "users")
-    source.execute("UPDATE lines SET sku = 'uno' WHERE order_no = 10 AND line = 1")
+    source.execute("UPDATE order_lines SET sku = 'uno' WHERE order_no = 10 AND line = 1")
 
     ran = project.run("backfill", "users", "--json")
 
@@ -202,7 +211,7 @@ def test_a_bad_child_value_is_its_roots_reject(
     It is named by the path of its column, and costs no other root.
     """
     created(sqlite)
-    sqlite.execute("UPDATE lines SET sku = CAST(x'ff41' AS TEXT) WHERE order_no = 13")
+    sqlite.execute("UPDATE order_lines SET sku = CAST(x'ff41' AS TEXT) WHERE order_no = 13")
     sqlite.execute("UPDATE orders SET total = 'much' WHERE no = 11")
     project = project_on(sqlite, redis_server, tmp_path / "user", MAPPING)
 

@@ -1,6 +1,7 @@
 """
-Stores that say no, go away or lose data in the middle of a backfill: the exit code says which, and
-the same command finishes the job later with nothing lost.
+Stores that say no, go away or lose data in the middle of a backfill.
+
+The exit code says which, and the same command finishes the job later with nothing lost.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,31 +27,74 @@ from migrate.ledger.store import FINISHED, HALTED, Ledger, MappingState
 from migrate.model.ports import Progress
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Fault, KeyRange, Outcome, Reject
+from tests.servers import PostgresDatabase
 
 Open = Callable[..., Ledger]
 RANGES = [KeyRange(None, (10,)), KeyRange((10,), (20,))]
 
 
+@dataclass
+class Place:
+    """
+    Where a ledger lies, and how a test can reach behind its back.
+    """
+
+    config: SourceConfig
+    execute: Callable[[str], object]
+    made: list[Ledger] = field(default_factory=list)
+
+    def open(self, wall: Callable[[], float] = time.time, **options: str) -> Ledger:
+        """
+        Another ledger object on the same place.
+        """
+        config = replace(self.config, options={**self.config.options, **options})
+        self.made.append(Ledger(config, wall=wall, sleep=time.sleep))
+        return self.made[-1]
+
+
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
+def file(tmp_path: Path) -> Iterator[Place]:
     """
-    Opens ledgers in one file, and closes them.
+    A ledger in a SQLite file.
     """
-    made: list[Ledger] = []
+    path = tmp_path / "state" / "ledger.db"
 
-    def open_ledger(wall: Callable[[], float] = time.time, **options: str) -> Ledger:
-        config = SourceConfig(
-            "sqlite",
-            database=str(tmp_path / "state" / "ledger.db"),
-            options=options,
-            retry_for_s=0.2,
-        )
-        made.append(Ledger(config, wall=wall, sleep=time.sleep))
-        return made[-1]
+    def execute(statement: str) -> None:
+        with closing(sqlite3.connect(path)) as raw, raw:
+            raw.execute(statement)
 
-    yield open_ledger
-    for ledger in made:
+    place = Place(SourceConfig("sqlite", database=str(path), retry_for_s=0.2), execute)
+    yield place
+    for ledger in place.made:
         ledger.close()
+
+
+@pytest.fixture
+def server(postgres: PostgresDatabase) -> Iterator[Place]:
+    """
+    A ledger on a server, as workers on several hosts need it.
+    """
+    place = Place(postgres.config(retry_for_s=0.2), postgres.execute)
+    yield place
+    for ledger in place.made:
+        ledger.close()
+
+
+@pytest.fixture(params=["file", "server"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """
+    A place for a ledger, once of each kind.
+    """
+    found: Place = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def opened(place: Place) -> Open:
+    """
+    Opens ledgers in one place.
+    """
+    return place.open
 
 
 def begin(ledger: Ledger, mapping: str = "users") -> str:
@@ -157,22 +202,22 @@ def test_a_save_is_counted_once_though_it_is_sent_twice(opened: Open) -> None:
     assert state is not None and state.rows == 5
 
 
-def test_rejects_are_saved_with_the_checkpoint_or_not_at_all(opened: Open) -> None:
+def test_rejects_are_saved_with_the_checkpoint_or_not_at_all(file: Place) -> None:
     """
     A full ledger keeps neither the cursor nor the rejects of a chunk.
     """
-    ledger = opened()
+    ledger = file.open()
     run = begin(ledger)
     partition = ledger.claim(run, "w")
     assert partition is not None
     ledger.close()
-    full = opened(max_page_count="1")
+    full = file.open(max_page_count="1")
     many = [Reject((number,), Fault("age", "wrong-type", "x" * 200)) for number in range(5_000)]
 
     with pytest.raises(LedgerFull):
         full.save(run, "users", partition, Progress((7,), 5_000, rejects=many))
 
-    roomy = opened()
+    roomy = file.open()
     assert roomy.count_rejects("users") == {}
     roomy.save(run, "users", partition, Progress((7,), 5_000, rejects=many))
     assert roomy.count_rejects("users") == {"wrong-type": 5_000}
@@ -300,11 +345,31 @@ def test_the_second_run_is_told_who_holds_the_mapping(opened: Open) -> None:
     assert other.lock("others").mapping == "others"
 
 
-def test_a_dead_holder_is_taken_over_at_once(opened: Open, tmp_path: Path) -> None:
+def test_of_many_that_begin_at_once_one_gets_the_mapping(opened: Open) -> None:
+    """
+    Eight ledgers are made and locked at the same moment: one holds it, seven are told so.
+    """
+    together = threading.Barrier(8)
+
+    def begin_at_once() -> str:
+        together.wait()
+        try:
+            opened().lock("users")
+        except LockHeld:
+            return "told"
+        return "holds"
+
+    with ThreadPoolExecutor(8) as pool:
+        ended = sorted(job.result() for job in [pool.submit(begin_at_once) for _ in range(8)])
+
+    assert ended == ["holds", *["told"] * 7]
+
+
+def test_a_dead_holder_is_taken_over_at_once(file: Place, tmp_path: Path) -> None:
     """
     The lock of a process that was killed stops nobody.
     """
-    ledger = opened()
+    ledger = file.open()
     code = (
         "import os, time\n"
         "from migrate.ledger.store import Ledger\n"
@@ -320,15 +385,14 @@ def test_a_dead_holder_is_taken_over_at_once(opened: Open, tmp_path: Path) -> No
     assert ledger.lock("users").holder == this_process()
 
 
-def test_a_lock_of_another_host_stands_until_its_lease_ends(opened: Open) -> None:
+def test_a_lock_of_another_host_stands_until_its_lease_ends(place: Place, opened: Open) -> None:
     """
     What this host cannot know, the lease decides; renewing moves it on.
     """
     now = [1_000.0]
     ledger = opened(wall=lambda: now[0])
     lock = ledger.lock("users")
-    with closing(sqlite3.connect(ledger.address.removeprefix("sqlite:///"))) as raw, raw:
-        raw.execute("UPDATE migrate_lock SET host = 'elsewhere'")
+    place.execute("UPDATE migrate_lock SET host = 'elsewhere'")
     now[0] += 20
     assert ledger.renew(lock)
     now[0] += 20
@@ -356,18 +420,18 @@ def test_a_process_is_told_from_a_later_one_with_its_number() -> None:
     assert isinstance(me, Holder)
 
 
-def test_the_ledger_is_for_this_user_only(opened: Open) -> None:
+def test_the_ledger_is_for_this_user_only(file: Place) -> None:
     """
     Rejects name people's keys: folder and file are closed to others.
     """
-    ledger = opened()
+    ledger = file.open()
     path = Path(ledger.address.removeprefix("sqlite:///"))
 
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_is_no_ledger_is_refused(opened: Open, tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_refused(file: Place, tmp_path: Path) -> None:
     """
     A damaged file is said to be damaged and is never begun anew.
     """
@@ -376,18 +440,17 @@ def test_a_file_that_is_no_ledger_is_refused(opened: Open, tmp_path: Path) -> No
     path.write_bytes(b"this is no database, and long enough to be looked at" * 20)
 
     with pytest.raises(LedgerDamaged):
-        opened()
+        file.open()
 
     assert path.read_bytes().startswith(b"this is no database")
 
 
-def test_a_ledger_of_a_newer_version_is_refused(opened: Open) -> None:
+def test_a_ledger_of_a_newer_version_is_refused(place: Place, opened: Open) -> None:
     """
     A layout that this version does not know is not touched.
     """
-    ledger = opened()
-    with closing(sqlite3.connect(ledger.address.removeprefix("sqlite:///"))) as raw, raw:
-        raw.execute("UPDATE migrate_ledger SET layout = 99")
+    opened()
+    place.execute("UPDATE migrate_ledger SET layout = 99")
 
     with pytest.raises(LedgerDamaged):
         opened()

@@ -16,7 +16,7 @@ from migrate import __version__
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, dry_run_option, json_option, mapping_argument
 from migrate.cli.signals import StopFlag
-from migrate.errors import ExitCode, MigrateError
+from migrate.errors import ExitCode, MigrateError, UsageProblem
 from migrate.model.events import Waiting
 from migrate.model.values import Outcome
 from migrate.ops.console import encodable
@@ -146,10 +146,19 @@ class _Face:
     def finish(self, report: Report, exit_code: int) -> None:
         """
         Write the metrics, where they were asked for.
+
+        Raises:
+            UsageProblem: They cannot be written, and there is nothing worse to tell.
         """
         self._metrics.finish(exit_code=exit_code, seconds=report.seconds, finished_at=time.time())
-        if self._metrics_file is not None:
+        if self._metrics_file is None:
+            return
+        try:
             self._metrics.write(self._metrics_file)
+        except UsageProblem as problem:
+            if exit_code in (ExitCode.DONE, ExitCode.DIFFERENCES):
+                raise
+            self._app.warn(f"{problem.what} ({problem.where['reason']})")
 
     def tell(self, report: Report) -> None:
         """

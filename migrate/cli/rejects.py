@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import click
 
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Group, json_option, mapping_argument
-from migrate.errors import ExitCode, UsageProblem
+from migrate.errors import ExitCode, OutputFailed, UsageProblem
 from migrate.ledger.keys import show
 from migrate.ledger.store import Ledger, OpenReject
 from migrate.model.events import silent
@@ -92,11 +92,7 @@ def export(app: AppContext, *, mapping: str, output: Path, with_values: bool) ->
     """
     chosen = app.mapping(mapping)
     job = Export(app.settings, chosen, with_values=with_values)
-    count = 0
-    with _new_file(output) as file:
-        for line in job.run():
-            file.write(json.dumps(line, ensure_ascii=True) + "\n")
-            count += 1
+    count = _export(output, job.run())
     app.emit(
         {"mapping": mapping, "file": str(output), "rejects": count},
         f"{count:,} rejects written to {output}.",
@@ -172,6 +168,29 @@ def _as_text(mapping: str, counts: dict[str, int], found: list[OpenReject]) -> s
         lines.append(f"... and {total - len(found):,} more; --limit shows them.")
     lines.append("open: " + ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
     return "\n".join(lines)
+
+
+def _export(path: Path, lines: Iterable[dict[str, Any]]) -> int:
+    """
+    Write a new file of JSON lines and count them; one that was not finished is removed.
+    """
+    count = 0
+    file = _new_file(path)
+    try:
+        with file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=True) + "\n")
+                count += 1
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise OutputFailed(
+            "The rejects could not be written to the file.",
+            where={"file": str(path), "reason": error.strerror or type(error).__name__},
+            next_step="Make room, or name another file, and run the command again.",
+        ) from None
+    return count
 
 
 def _new_file(path: Path) -> Any:

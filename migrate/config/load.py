@@ -135,6 +135,14 @@ def _settings(merged: Merged) -> Settings | None:
     mappings = _mappings(merged)
     if source is None or ledger is None:
         return None
+    if source.dialect == ledger.dialect == "sqlite" and source.database == ledger.database:
+        # A server can hold both in peace; in one file the ledger's tables would be the source's.
+        merged.section(("ledger",)).refuse(
+            "ledger-in-source",
+            "The ledger is the source's own file, in which nothing is created unasked.",
+            "Name another file under `ledger`, or leave it out.",
+        )
+        return None
     return Settings(
         source=source,
         redis=redis,

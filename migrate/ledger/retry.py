@@ -51,6 +51,9 @@ _SQLSTATE: tuple[tuple[str, type[MigrateError]], ...] = (
     ("40", LedgerUnavailable),
     ("53", LedgerUnavailable),
     ("55P03", LedgerUnavailable),
+    # Two that make the tables, or take a lock, at the same moment: the second look sees the first.
+    ("23505", LedgerUnavailable),
+    ("42P07", LedgerUnavailable),
     ("57P", LedgerUnavailable),
 )
 

@@ -6,7 +6,6 @@ A save that may have been committed before its reply was lost is recognised and 
 
 from __future__ import annotations
 
-import errno
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -811,12 +810,16 @@ def _private_folder(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=True)
-        if not path.is_file():
-            # SQLite would wait for a pipe or a device as for a busy file.
-            raise OSError(errno.EINVAL, "Not a regular file")
     except OSError as error:
-        raise LedgerAccessDenied(
-            "The ledger's file cannot be made or written.",
-            where={"ledger": str(path), "reason": error.strerror or type(error).__name__},
-            next_step="Give this user the right to write there, or name another ledger.",
-        ) from None
+        raise _no_place(path, error.strerror or type(error).__name__) from None
+    if not path.is_file():
+        # SQLite would wait for a pipe or a device as it waits for a busy file.
+        raise _no_place(path, "not a regular file")
+
+
+def _no_place(path: Path, reason: str) -> LedgerAccessDenied:
+    return LedgerAccessDenied(
+        "The ledger's file cannot be made or written.",
+        where={"ledger": str(path), "reason": reason},
+        next_step="Give this user the right to write there, or name another ledger.",
+    )

@@ -394,6 +394,13 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
     return CompiledMapping(mapping, query, key, fields, collections)
 
 
+_UNIQUE = (
+    "Add a primary key, or a unique index in the columns' own collation.",
+    "A view keeps nothing unique by itself: map the table under it.",
+)
+"""What to do about a table, and about a view, without any unique key."""
+
+
 class _Binder:
     """
     Looks every name of a mapping up in a table and collects what does not fit.
@@ -415,7 +422,7 @@ class _Binder:
                 self._problem(
                     ("source", "key", index),
                     "key-type",
-                    f"Column '{name}' has type {column.type}, which has no exact order and text.",
+                    f"Column '{name}' has {_type_of(column)}, which has no exact order and text.",
                     "Choose a key of integers, text, uuid, dates or decimals.",
                 )
             else:
@@ -490,7 +497,7 @@ class _Binder:
                 ("source", "key"),
                 "key-not-unique",
                 f"Nothing keeps ({', '.join(self.mapping.key)}) unique in '{self.table.name}'.",
-                f"Unique there: {known}." if known else "Add a primary key or a unique index.",
+                f"Unique there: {known}." if known else _UNIQUE[self.table.relation == "view"],
             )
 
     def clashes(self) -> Iterator[Problem]:
@@ -529,6 +536,11 @@ class _Binder:
 
     def _problem(self, loc: tuple[str | int, ...], rule: str, message: str, fix: str) -> None:
         self.problems.append(self.mapping.problem(loc, rule, message, fix))
+
+
+def _type_of(column: Column) -> str:
+    # SQLite lets a column go without one.
+    return f"type {column.type}" if column.type else "no declared type"
 
 
 def _fingerprint(

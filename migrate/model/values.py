@@ -144,6 +144,8 @@ class Chunk:
     """
     Rows read at once, in the source's key order, with their versions, from one snapshot.
 
+    Its repr shows keys, never cells.
+
     Args:
         keys: One per row, to continue after.
 
@@ -158,7 +160,7 @@ class Chunk:
     """
 
     keys: Sequence[Key]
-    rows: Sequence[Row]
+    rows: Sequence[Row] = field(repr=False)
     versions: Sequence[str] = ()
     generation: int = 0
     faults: Mapping[int, Fault] = field(default_factory=dict)
@@ -178,12 +180,17 @@ class Record(NamedTuple):
     One Redis key to be: key, version digits, digest, and what it holds.
 
     Of a hash `fields` are name, value, name, value, ...; of a string record its one whole text.
+
+    Its repr shows neither values nor the digest, from which a small record could be guessed.
     """
 
     key: bytes
     version: bytes
     digest: bytes
     fields: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"Record({self.key!r}, {self.version!r}, {len(self.fields) // 2} fields)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,13 @@ class Level:
         source: sa.FromClause = root
         for table, condition in self.joins:
             source = source.join(table, condition)
+        # One more than may be read says that there are more, also where a driver takes all at once.
         return (
-            sa.select(*self.selected).select_from(source).where(*conditions).order_by(*self.order)
+            sa.select(*self.selected)
+            .select_from(source)
+            .where(*conditions)
+            .order_by(*self.order)
+            .limit(CHILD_ROWS + 1)
         )
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from migrate.errors import UsageProblem
 from migrate.model.events import Notify, silent
 from migrate.model.settings import SourceConfig
-from migrate.source.dialects import DIALECTS, LATER
+from migrate.source.dialects import DIALECTS
 from migrate.source.dialects.base import Dialect, Relation
 from migrate.source.retry import Policy
 
@@ -49,7 +49,7 @@ class Connections:
         Connect once, so that a wrong password, path or driver shows here.
 
         Raises:
-            UsageProblem: The dialect is unknown or belongs to a later version.
+            UsageProblem: The dialect is unknown.
             SourceAccessDenied: Login, certificate or permission.
             SourceUnavailable: The source did not answer for `retry_for`.
         """
@@ -108,12 +108,6 @@ def _dialect(config: SourceConfig) -> Dialect:
         _require_driver(config, dialect)
         return dialect
     known = ", ".join(sorted(DIALECTS))
-    if config.dialect in LATER:
-        raise UsageProblem(
-            f"Sources of dialect {config.dialect} are not supported in this version.",
-            where={"source": config.address, "supported": known},
-            next_step="Use a source of a supported dialect.",
-        )
     raise UsageProblem(
         f"Unknown dialect '{config.dialect}'.",
         where={"known": known},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from migrate.model.values import Key
 
@@ -16,6 +17,10 @@ METADATA = sa.MetaData()
 
 # SQLite counts up by itself only in a column that is declared INTEGER.
 _SERIAL = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+# MariaDB and MySQL keep no index over a text without a length, and compare texts loosely: an entity
+# is its bytes there. With `mapping` it fills the 3,072 bytes that an index may have.
+_ENTITY = sa.Text().with_variant(mysql.VARBINARY(2_048), "mysql", "mariadb")
 
 CTL = sa.Table(
     "migrate_ctl",
@@ -43,7 +48,7 @@ MARK = sa.Table(
     METADATA,
     sa.Column("id", _SERIAL, primary_key=True, autoincrement=True),
     sa.Column("mapping", sa.String(255), nullable=False),
-    sa.Column("pk", sa.Text, nullable=False),
+    sa.Column("pk", _ENTITY, nullable=False),
     sa.Index("migrate_mark_entity", "mapping", "pk"),
     sqlite_autoincrement=True,
 )
@@ -53,7 +58,7 @@ VER = sa.Table(
     "migrate_ver",
     METADATA,
     sa.Column("mapping", sa.String(255), primary_key=True),
-    sa.Column("pk", sa.Text, primary_key=True),
+    sa.Column("pk", _ENTITY, primary_key=True),
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Column("applied_at", sa.BigInteger),
     sa.Column("offset", sa.BigInteger),

@@ -204,21 +204,33 @@ class Statements:
         """
         Conditions on the key as a whole, in the server's own order.
         """
-        key = _row(self.key_of(source))
+        key = self.key_of(source)
         found: list[sa.ColumnElement[bool]] = []
         if low:
-            found.append(key > self._bound("low"))
+            found.append(self._beyond(key, self._bound("low"), included=False))
         if high:
-            found.append(key <= self._bound("high"))
+            found.append(self._beyond(key, self._bound("high"), included=True))
         return found
 
-    def _bound(self, name: str) -> sa.ColumnElement[Any]:
-        return _row(
-            [
-                self.dialect.key_bind(self.relation, column, f"{name}_{number}")
-                for number, column in enumerate(self.keys)
-            ]
-        )
+    def _beyond(
+        self,
+        key: Sequence[sa.ColumnElement[Any]],
+        bound: Sequence[sa.ColumnElement[Any]],
+        *,
+        included: bool,
+    ) -> sa.ColumnElement[bool]:
+        """
+        The key is above the bound, or with `included` not above it.
+        """
+        if self.dialect.compares_rows or len(key) == 1:
+            return _row(key) <= _row(bound) if included else _row(key) > _row(bound)
+        return _by_columns(key, bound, included=included)
+
+    def _bound(self, name: str) -> list[sa.ColumnElement[Any]]:
+        return [
+            self.dialect.key_bind(self.relation, column, f"{name}_{number}")
+            for number, column in enumerate(self.keys)
+        ]
 
     def values(self, name: str, key: Key | None) -> dict[str, object]:
         """
@@ -482,7 +494,10 @@ class KeysetExtractor:
             if key is None:
                 return []
             statement, parameters = _Pick(low=key, limit=1000).of(self._sql)
-            return self._dialect.page_problems(connection, statement, parameters)
+            names = [column.name for column in self._sql.keys]
+            return self._dialect.page_problems(
+                connection, self._relation, names, statement, parameters
+            )
 
         return self._connections.run(work, self._where)
 
@@ -722,8 +737,12 @@ class Reader:
             return 0, ()
         if not raw:
             return connection.execute(sa.select(self.sql.generation())).scalar() or 0, ()
-        generation = raw[0][-2] or 0
-        return generation, [row[-1] for row in raw] if generation else ()
+        generation = int(raw[0][-2] or 0)
+        return generation, [_digits(row[-1]) for row in raw] if generation else ()
+
+
+def _digits(version: str | bytes) -> str:
+    return version if isinstance(version, str) else version.decode()
 
 
 def _columns_at(places: tuple[int, ...]) -> Callable[[Sequence[Raw]], Sequence[Raw]]:
@@ -737,6 +756,24 @@ def _columns_at(places: tuple[int, ...]) -> Callable[[Sequence[Raw]], Sequence[R
 def _row(columns: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
     # A row of one is spelled without ROW() or parentheses: not every server takes those.
     return columns[0] if len(columns) == 1 else sa.tuple_(*columns)
+
+
+def _by_columns(
+    key: Sequence[sa.ColumnElement[Any]],
+    bound: Sequence[sa.ColumnElement[Any]],
+    *,
+    included: bool,
+) -> sa.ColumnElement[bool]:
+    """
+    A comparison of rows as `a >= x AND (a > x OR a = x AND ...)`, or with `included` its opposite.
+    """
+    first, limit = key[0], bound[0]
+    beyond = first < limit if included else first > limit
+    if len(key) == 1:
+        return first <= limit if included else beyond
+    rest = _by_columns(key[1:], bound[1:], included=included)
+    edge = first <= limit if included else first >= limit
+    return sa.and_(edge, sa.or_(beyond, sa.and_(first == limit, rest)))
 
 
 def _joined(chunks: Sequence[Chunk]) -> Chunk:

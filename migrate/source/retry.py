@@ -64,7 +64,7 @@ class Trouble:
     Args:
         reason: Short and closed, fit for an event and for a metric.
 
-        sqlstate: As the server gave it, or the number of the SQLite error; empty without one.
+        sqlstate: As the server gave it, or the number of its error; empty without one.
     """
 
     kind: TroubleKind
@@ -133,6 +133,90 @@ SQLITE_CODES: Mapping[int, tuple[TroubleKind, str]] = {
 }
 """By the primary code, the low byte of what SQLite reports."""
 
+MYSQL_ERRORS: Mapping[int, tuple[TroubleKind, str]] = {
+    # of the server
+    1021: (_LIMIT, "disk-full"),
+    1037: (_LIMIT, "memory"),
+    1038: (_LIMIT, "memory"),
+    1040: (_AWAY, "too-many-connections"),
+    1041: (_LIMIT, "memory"),
+    1042: (_AWAY, "connection"),
+    1043: (_AWAY, "connection"),
+    1044: (_DENIED, "permission"),
+    1045: (_DENIED, "login"),
+    1049: (_DENIED, "no-database"),
+    1053: (_AWAY, "shutdown"),
+    1054: (_DRIFT, "no-column"),
+    1072: (_DRIFT, "no-column"),
+    1104: (_LIMIT, "max-join-size"),
+    1114: (_LIMIT, "table-full"),
+    1129: (_DENIED, "login"),
+    1130: (_DENIED, "login"),
+    1135: (_AWAY, "resources"),
+    1142: (_DENIED, "permission"),
+    1143: (_DENIED, "permission"),
+    1146: (_DRIFT, "no-table"),
+    1152: (_AWAY, "connection"),
+    1153: (_LIMIT, "packet-too-large"),
+    1158: (_AWAY, "connection"),
+    1159: (_AWAY, "connection"),
+    1160: (_AWAY, "connection"),
+    1161: (_AWAY, "connection"),
+    1180: (_AWAY, "transaction"),
+    1194: (_DAMAGED, "damaged"),
+    1195: (_DAMAGED, "damaged"),
+    1203: (_AWAY, "too-many-connections"),
+    1205: (_AWAY, "lock"),
+    1206: (_LIMIT, "locks"),
+    1213: (_AWAY, "deadlock"),
+    1226: (_LIMIT, "user-limit"),
+    1227: (_DENIED, "permission"),
+    1251: (_DENIED, "login"),
+    1267: (_UNFIT, "operator"),
+    1271: (_UNFIT, "operator"),
+    1292: (_UNFIT, "value"),
+    1301: (_LIMIT, "packet-too-large"),
+    1317: (_LIMIT, "interrupted"),
+    1356: (_DENIED, "permission"),
+    1366: (_UNFIT, "value"),
+    1370: (_DENIED, "permission"),
+    1411: (_UNFIT, "value"),
+    1412: (_AWAY, "schema-moving"),
+    1449: (_DENIED, "permission"),
+    1525: (_UNFIT, "value"),
+    1690: (_UNFIT, "value"),
+    1698: (_DENIED, "login"),
+    1712: (_DAMAGED, "damaged"),
+    1792: (_UNFIT, "writes"),
+    1820: (_DENIED, "login"),
+    1862: (_DENIED, "login"),
+    1877: (_DAMAGED, "damaged"),
+    1927: (_AWAY, "killed"),
+    1932: (_DAMAGED, "damaged"),
+    1969: (_LIMIT, "statement-timeout"),
+    3024: (_LIMIT, "statement-timeout"),
+    3118: (_DENIED, "login"),
+    3159: (_DENIED, "tls"),
+    4031: (_AWAY, "idle-session"),
+    4151: (_DENIED, "login"),
+    # of the driver
+    2002: (_AWAY, "connection"),
+    2003: (_AWAY, "connection"),
+    2005: (_AWAY, "connection"),
+    2006: (_AWAY, "connection"),
+    2012: (_AWAY, "connection"),
+    2013: (_AWAY, "connection"),
+    2014: (_AWAY, "connection"),
+    2020: (_LIMIT, "packet-too-large"),
+    2026: (_DENIED, "tls"),
+    2027: (_AWAY, "connection"),
+    2054: (_DENIED, "login"),
+    2055: (_AWAY, "connection"),
+    2059: (_DENIED, "login"),
+    2061: (_DENIED, "login"),
+}
+"""By the number that MariaDB, MySQL or PyMySQL gives."""
+
 # Messages are only looked at, never shown. A login fails before there is a SQLSTATE to look at.
 _LOGIN_PHRASES: tuple[tuple[str, str], ...] = (
     ("password authentication failed", "login"),
@@ -150,6 +234,8 @@ _LOGIN_PHRASES: tuple[tuple[str, str], ...] = (
     ('database "', "no-database"),
 )
 
+_CERTIFICATE_PHRASES = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "alert handshake")
+
 _SQLITE_PHRASES: tuple[tuple[str, TroubleKind, str], ...] = (
     ("Could not decode to UTF-8", _UNREADABLE, "encoding"),
     ("no such table", _DRIFT, "no-table"),
@@ -164,13 +250,14 @@ SQLALCHEMY_ERRORS: Mapping[type[BaseException], tuple[TroubleKind, str]] = {
     sa_exc.IdentifierError: (_UNFIT, "identifier"),
     sa_exc.InvalidRequestError: (_BUG, "statement"),
     sa_exc.NoSuchModuleError: (_UNFIT, "driver"),
-    sa_exc.NoDBAPILoaded: (_UNFIT, "driver"),
+    # SQLAlchemy 2.0 does not have all of them yet.
+    getattr(sa_exc, "NoDBAPILoaded", sa_exc.NoSuchModuleError): (_UNFIT, "driver"),
     sa_exc.ObjectNotExecutableError: (_BUG, "statement"),
     sa_exc.StatementError: (_BUG, "statement"),
     sa_exc.TimeoutError: (_AWAY, "pool"),
     sa_exc.UnboundExecutionError: (_BUG, "statement"),
     sa_exc.UnsupportedCompilationError: (_BUG, "statement"),
-    sa_exc.EmulatedDBAPIException: (_BUG, "driver"),
+    getattr(sa_exc, "EmulatedDBAPIException", sa_exc.DBAPIError): (_BUG, "driver"),
     sa_exc.DBAPIError: (_BUG, "driver"),
 }
 """Families of SQLAlchemy's own errors; those that carry a driver's error go by that one."""
@@ -187,10 +274,12 @@ def classify(exc: BaseException) -> Trouble | None:
         return _of_sqlite(exc)
     if _is_psycopg(exc):
         return _of_psycopg(exc)
+    if _is_pymysql(exc):
+        return _of_pymysql(exc)
     if isinstance(exc, UnicodeDecodeError):
         return Trouble(_UNREADABLE, "encoding")
     if isinstance(exc, ModuleNotFoundError):
-        return Trouble(_UNFIT, "driver")
+        return Trouble(_UNFIT, "driver-mysql" if exc.name == "pymysql" else "driver")
     family = family_of(type(exc))
     return Trouble(*SQLALCHEMY_ERRORS[family]) if family else None
 
@@ -213,8 +302,27 @@ def _of_sqlite(exc: sqlite3.Error) -> Trouble:
 
 
 def _is_psycopg(exc: BaseException) -> bool:
-    # By name: a source without PostgreSQL does not have to have psycopg installed.
-    return any(base.__module__.split(".")[0] == "psycopg" for base in type(exc).__mro__)
+    return _is_of("psycopg", exc)
+
+
+def _is_pymysql(exc: BaseException) -> bool:
+    return _is_of("pymysql", exc)
+
+
+def _is_of(package: str, exc: BaseException) -> bool:
+    # By name: a source does not have to have the driver of another one installed.
+    return any(base.__module__.split(".")[0] == package for base in type(exc).__mro__)
+
+
+def _of_pymysql(exc: BaseException) -> Trouble:
+    number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
+    if any(phrase in str(exc) for phrase in _CERTIFICATE_PHRASES):
+        # The driver says of a bad certificate that it cannot connect, as of a server that is down.
+        return Trouble(_DENIED, "tls", str(number))
+    # Zero is what the driver says of a connection that it has closed itself.
+    away = number == 0 and type(exc).__name__ == "InterfaceError"
+    kind, reason = MYSQL_ERRORS.get(number, (_AWAY, "connection") if away else (_BUG, "statement"))
+    return Trouble(kind, reason, str(number or ""))
 
 
 def _of_psycopg(exc: BaseException) -> Trouble:
@@ -309,7 +417,7 @@ _BY_REASON: Mapping[str, tuple[str, str]] = {
     ),
     "tls": (
         "The encrypted connection to the source could not be made.",
-        "Check sslmode, sslrootcert and the server's certificate.",
+        "Check sslmode and sslrootcert, or ssl_ca, in the URL, and the server's certificate.",
     ),
     "no-database": (
         "The source has no such database.",
@@ -326,6 +434,10 @@ _BY_REASON: Mapping[str, tuple[str, str]] = {
     "driver": (
         "The driver for this source is not installed.",
         "Install it: pip install 'profile-migrate[postgresql]'",
+    ),
+    "driver-mysql": (
+        "The driver for this source is not installed.",
+        "Install it: pip install 'profile-migrate[mysql]'",
     ),
     "value": (
         "A literal in `where` does not fit its column, or a view computes with bad values.",

@@ -79,11 +79,10 @@ class WhereCompiler:
 
     def _comparison(self, operator: str, left: Operand, right: Operand) -> sa.ColumnElement[bool]:
         beside = self._known(left) or self._known(right)
-        first, second = self._operand(left, beside), self._operand(right, beside)
         if operator in _COMPARE:
-            return _COMPARE[operator](first, second)
+            return _COMPARE[operator](self._operand(left, beside), self._operand(right, beside))
         self._require_text(operator, left, right)
-        pattern = self._operand(right, None)
+        first, pattern = self._operand(left, beside), self._operand(right, None)
         return first.not_like(pattern) if operator == "not like" else first.like(pattern)
 
     def _require_text(self, operator: str, *operands: Operand) -> None:

@@ -22,6 +22,7 @@ from redis.sentinel import Sentinel
 from migrate.errors import UsageProblem
 from migrate.model.secret import Secret
 from migrate.model.settings import Node, RedisConfig, Topology
+from migrate.target.retry import classify
 
 PROTOCOL = 2
 """RESP2 by name: replies then have one shape on every server that we know."""
@@ -56,8 +57,12 @@ class Greeting:
         What follows the login. A user that may not name its connection works all the same.
         """
         connection.send_command("CLIENT", "SETNAME", self.name)
-        with suppress(redis.ResponseError):
+        try:
             connection.read_response()
+        except redis.ResponseError as error:
+            # Servers that send us away say so to whatever comes first, and hang up.
+            if classify(error).reason in ("protected", "max-clients"):
+                raise
         self.count += 1
 
 

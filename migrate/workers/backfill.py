@@ -36,6 +36,7 @@ from migrate.model.values import Fence, KeyRange, Outcome, Table
 from migrate.pipeline.opening import Opening, Way, decide
 from migrate.pipeline.scope import find_table, partitions_for
 from migrate.source.store import SqlSource
+from migrate.target.fence import FenceState
 from migrate.target.health import unsafe
 from migrate.target.store import RedisTarget
 from migrate.workers.local import run_local
@@ -182,7 +183,7 @@ class Backfill:
         compiled = compile_mapping(self._mapping, table)
         refuse_unusable_keys(source, compiled)
         if self._request.dry_run:
-            yield from self._dry_run(source, compiled, table)
+            yield from self._dry_run(source, target, compiled, table)
             return
         ledger = stack.enter_context(closing(self._ledger()))
         stack.enter_context(held(ledger, self._mapping.name))
@@ -196,7 +197,7 @@ class Backfill:
     # --- dry --------------------------------------------------------------------------------
 
     def _dry_run(
-        self, source: SqlSource, compiled: CompiledMapping, table: Table
+        self, source: SqlSource, target: RedisTarget, compiled: CompiledMapping, table: Table
     ) -> Iterator[Event]:
         extractor = source.extractor(compiled.query, table)
         with closing(extractor):
@@ -207,7 +208,7 @@ class Backfill:
             settings=self._settings,
             mapping=self._mapping,
             table=table,
-            revision=1,
+            revision=_next_revision(target.fence(compiled.name), compiled.fingerprint),
             generation=generation,
             fence=None,
             run=None,
@@ -433,6 +434,15 @@ def refuse_unusable_keys(source: SqlSource, compiled: CompiledMapping) -> None:
             where={"mapping": compiled.name, "table": compiled.query.table},
             next_step="Give these rows a key, or exclude them with `where`.",
         )
+
+
+def _next_revision(fence: FenceState | None, fingerprint: str) -> int:
+    """
+    The version that rows without capture would get, as far as the target alone tells.
+    """
+    if fence is None:
+        return 1
+    return fence.revision + (fence.fingerprint != fingerprint)
 
 
 def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:

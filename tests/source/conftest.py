@@ -9,8 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from migrate.source.store import SqlSource
-from tests.servers import Database, PostgresDatabase, SqliteDatabase
+from tests.servers import Database, MariadbDatabase, PostgresDatabase, SqliteDatabase
 from tests.source.reading import open_source
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def source(request: pytest.FixtureRequest) -> Database:
+    """
+    An empty SQL database, once of each kind of source.
+    """
+    database: Database = request.getfixturevalue(request.param)
+    return database
 
 
 @pytest.fixture
@@ -30,6 +39,16 @@ def from_postgres(postgres: PostgresDatabase) -> Iterator[SqlSource]:
     The source over `postgres`.
     """
     store = open_source(postgres)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def from_mariadb(mariadb: MariadbDatabase) -> Iterator[SqlSource]:
+    """
+    The source over `mariadb`.
+    """
+    store = open_source(mariadb)
     yield store
     store.close()
 

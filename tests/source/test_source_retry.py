@@ -10,11 +10,13 @@ import warnings
 
 import psycopg
 import psycopg.errors
+import pymysql
 import pytest
 import sqlalchemy.exc
 
 from migrate.errors import (
     ExitCode,
+    InvalidInput,
     MigrateError,
     SchemaDrift,
     SourceAccessDenied,
@@ -130,6 +132,78 @@ def test_a_refused_login_is_known_by_its_words(message: str, reason: str) -> Non
     trouble = classify(psycopg.OperationalError(message))
 
     assert trouble == Trouble(TroubleKind.DENIED, reason)
+
+
+NUMBERS = {
+    1040: (TroubleKind.AWAY, SourceUnavailable),
+    1053: (TroubleKind.AWAY, SourceUnavailable),
+    1205: (TroubleKind.AWAY, SourceUnavailable),
+    1213: (TroubleKind.AWAY, SourceUnavailable),
+    1412: (TroubleKind.AWAY, SourceUnavailable),
+    1927: (TroubleKind.AWAY, SourceUnavailable),
+    2003: (TroubleKind.AWAY, SourceUnavailable),
+    2006: (TroubleKind.AWAY, SourceUnavailable),
+    2013: (TroubleKind.AWAY, SourceUnavailable),
+    2055: (TroubleKind.AWAY, SourceUnavailable),
+    4031: (TroubleKind.AWAY, SourceUnavailable),
+    1021: (TroubleKind.LIMIT, SourceLimit),
+    1969: (TroubleKind.LIMIT, SourceLimit),
+    3024: (TroubleKind.LIMIT, SourceLimit),
+    1054: (TroubleKind.DRIFT, SchemaDrift),
+    1146: (TroubleKind.DRIFT, SchemaDrift),
+    1044: (TroubleKind.DENIED, SourceAccessDenied),
+    1045: (TroubleKind.DENIED, SourceAccessDenied),
+    1142: (TroubleKind.DENIED, SourceAccessDenied),
+    1143: (TroubleKind.DENIED, SourceAccessDenied),
+    1449: (TroubleKind.DENIED, SourceAccessDenied),
+    1698: (TroubleKind.DENIED, SourceAccessDenied),
+    2026: (TroubleKind.DENIED, SourceAccessDenied),
+    1792: (TroubleKind.UNFIT, InvalidInput),
+    1064: (TroubleKind.BUG, Unexpected),
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_of_mysql_lead_to_their_exit(number: int) -> None:
+    """
+    Whatever class the driver gives it, the number decides; its words are never shown.
+    """
+    kind, error = NUMBERS[number]
+
+    trouble = classify(pymysql.err.OperationalError(number, "planted"))
+
+    assert trouble is not None
+    assert (trouble.kind, trouble.sqlstate) == (kind, str(number))
+    shown = error_for(trouble, ValueError())
+    assert type(shown) is error
+    assert "planted" not in str(shown)
+
+
+def test_what_pymysql_says_itself_has_a_meaning() -> None:
+    """
+    A connection that it closed is away; a certificate that it refused is not worth waiting for.
+    """
+    closed = pymysql.err.InterfaceError(0, "")
+    refused = pymysql.err.OperationalError(2003, "... [SSL: CERTIFICATE_VERIFY_FAILED] ...")
+    strange = pymysql.err.ProgrammingError("format requires a mapping")
+
+    assert classify(closed) == Trouble(TroubleKind.AWAY, "connection")
+    assert classify(refused) == Trouble(TroubleKind.DENIED, "tls", "2003")
+    assert classify(strange) == Trouble(TroubleKind.BUG, "statement")
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+def test_a_missing_driver_says_how_to_get_it(driver: str) -> None:
+    """
+    Each source names its own extra.
+    """
+    missing = ModuleNotFoundError("planted", name=driver)
+
+    trouble = classify(missing)
+
+    assert trouble is not None
+    extra = {"psycopg": "[postgresql]", "pymysql": "[mysql]"}[driver]
+    assert extra in error_for(trouble, missing).next_step
 
 
 @pytest.mark.parametrize(

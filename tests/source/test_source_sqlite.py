@@ -13,7 +13,7 @@ from migrate.errors import InvalidInput, SourceAccessDenied, SourceUnavailable
 from migrate.model.events import Waiting
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Column, KeyRange, Kind
-from migrate.source.dialects.sqlite_cells import float_text
+from migrate.source.dialects.spelling import float_text
 from migrate.source.store import SqlSource
 from tests.servers import PostgresDatabase, SqliteDatabase
 from tests.source.reading import query_of, read_all, reader
@@ -55,6 +55,7 @@ FITTING: dict[str, tuple[str, object, object]] = {
     "a number as json": ("JSON", 5, "5"),
     "an identity": ("UUID", "A0EEBC99-9c0b", "A0EEBC99-9c0b"),
     "an integer without a type": ("", 5, "5"),
+    "a whole real without a type": ("", 5.0, "5.0"),
     "a text without a type": ("", "five", "five"),
     "a number of an unknown type": ("STRING", 7, "7"),
 }
@@ -106,6 +107,7 @@ MISFITS: dict[str, tuple[str, object, str]] = {
     "a time in words": ("TIME", "planted", "bad-time"),
     "bytes among json": ("JSONB", b"\x0c", "wrong-type"),
     "text like a number without a type": ("", "5", "ambiguous"),
+    "text like infinity without a type": ("", "-Infinity", "ambiguous"),
     "bytes without a type": ("", b"5", "wrong-type"),
 }
 
@@ -367,6 +369,8 @@ def test_floats_are_spelled_as_postgresql_does(postgres: PostgresDatabase) -> No
         0.0, -0.0, 1.0, 0.1, 1e14, 1e15, -1e15, 1234567890123456.0, 1234567890123456.5,
         999999999999999.9, 1e16, 1.5e16, 1e22, 1e-4, 1e-5, 1.1e-5, 5e-324, 1.7976931348623157e308,
         float("inf"), float("-inf"), float("nan"), 123456.789, 2.0**53, 100000000000000000000.0,
+        # Their shortest texts lie half-way to a neighbour, where the two differ.
+        5.640331096598038e16, -5.640331096598038e16, 9.5e22, 2.0**70, 4.1e22,
     ]  # fmt: skip
 
     printed = [

@@ -1,5 +1,5 @@
 """
-Filters mean on both dialects what they mean to a reader, and their literals are only ever bound.
+Filters mean on every dialect what they mean to a reader, and their literals are only ever bound.
 """
 
 from __future__ import annotations

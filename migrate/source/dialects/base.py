@@ -64,6 +64,10 @@ class Relation:
 
         bind_types: The type that a parameter of each column is cast to, where one is needed.
 
+        charsets: Character set and collation of each text column, where parameters need them.
+
+        ordered: Column lists of the indexes that are sorted, where the catalogue is asked for them.
+
         control: The tables of capture are there.
 
         lockable: Its definition can be held for a transaction.
@@ -75,6 +79,8 @@ class Relation:
     control: bool
     places: Mapping[str, Hashable] = field(default_factory=dict)
     bind_types: Mapping[str, str] = field(default_factory=dict)
+    charsets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    ordered: Sequence[tuple[str, ...]] = ()
     lockable: bool = True
 
 
@@ -93,6 +99,12 @@ class Dialect(Protocol):
     def drivers(self) -> tuple[str, ...]:
         """
         SQLAlchemy's names of the drivers that this module knows; the first is the default.
+        """
+
+    @property
+    def compares_rows(self) -> bool:
+        """
+        Whether an index serves `(a, b) > (x, y)`; where not, each column is compared by itself.
         """
 
     def engine(self, config: SourceConfig) -> sa.Engine:
@@ -217,7 +229,12 @@ class Dialect(Protocol):
         """
 
     def page_problems(
-        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        relation: Relation,
+        key: Sequence[str],
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
     ) -> list[str]:
         """
         Why this page of keys would be slow: no index serves its order.

@@ -137,11 +137,20 @@ _UNIQUE = sa.text(
     """
     SELECT i.indisprimary, array_agg(CAST(a.attname AS TEXT) ORDER BY k.place) AS names
     FROM pg_catalog.pg_index i
-    CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(attnum, place)
+    CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[]), CAST(i.indcollation AS oid[]))
+        WITH ORDINALITY AS k(attnum, collid, place)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
     WHERE i.indrelid = :oid AND i.indisunique AND i.indisvalid
       AND i.indpred IS NULL AND i.indexprs IS NULL AND k.place <= i.indnkeyatts
+      -- An index of a table that others inherit from does not see their rows; a SELECT does.
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h
+                      JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
+                      WHERE h.inhparent = i.indrelid AND p.relkind = 'r')
     GROUP BY i.indexrelid, i.indisprimary
+    -- Keys that the column's order holds for equal would hide each other between two pages.
+    HAVING bool_and(k.collid = a.attcollation
+                    OR COALESCE(CAST(to_jsonb(o) ->> 'collisdeterministic' AS boolean), true))
     ORDER BY i.indisprimary DESC, i.indexrelid
     """
 )
@@ -248,6 +257,7 @@ class PostgreSQL:
     exact_pages: int = EXACT_PAGES
     name: str = "postgresql"
     drivers: tuple[str, ...] = ("psycopg",)
+    compares_rows: bool = True
 
     def engine(self, config: SourceConfig) -> sa.Engine:
         """
@@ -491,7 +501,12 @@ class PostgreSQL:
         return int(tuples) if tuples > 0 and relkind in ("r", "p", "m") else None
 
     def page_problems(
-        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        relation: Relation,
+        key: Sequence[str],
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
     ) -> list[str]:
         """
         Asks the planner with sorting and full scans made expensive: what is left is unavoidable.

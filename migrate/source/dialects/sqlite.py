@@ -43,7 +43,7 @@ _INDEXES = sa.text(
     "WHERE NOT partial ORDER BY seq"
 )
 _INDEXED = sa.text(
-    "SELECT cid, name FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
+    "SELECT cid, name, coll FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
 )
 
 _STORAGE: Mapping[Kind, tuple[str, ...]] = {
@@ -63,6 +63,7 @@ class SQLite:
 
     name: str = "sqlite"
     drivers: tuple[str, ...] = ("pysqlite",)
+    compares_rows: bool = True
 
     def engine(self, config: SourceConfig) -> sa.Engine:
         """
@@ -147,13 +148,14 @@ class SQLite:
         indexes = connection.execute(_INDEXES, at).all()
         primary = tuple(row["name"] for row in sorted(rows, key=lambda r: r["pk"]) if row["pk"])
         alias = _rowid_alias(rows, [origin for _, origin, _ in indexes])
-        unique = [primary] if primary else []
+        unique = [primary] if alias else []
         leading = [primary] if alias is not None else []
         for index, origin, is_unique in indexes:
-            names = self._indexed(connection, index, schema)
-            if None not in names and is_unique and origin != "pk":
-                unique.append(tuple(name for name in names if name is not None))
+            columns = self._indexed(connection, index, schema)
+            names = tuple(column for column, _ in columns)
             leading.append(tuple(takewhile(lambda name: name is not None, names)))
+            if is_unique and self._keeps_apart(connection, schema, name, columns):
+                unique.insert(0 if origin == "pk" else len(unique), tuple(filter(None, names)))
         table = Table(
             schema=schema,
             name=name,
@@ -183,12 +185,44 @@ class SQLite:
 
     def _indexed(
         self, connection: sa.Connection, index: str, schema: str | None
-    ) -> tuple[str | None, ...]:
+    ) -> list[tuple[str | None, str]]:
         """
-        The columns of an index; None where it has the row's number or an expression instead.
+        The columns of an index with their collations; None for a row's number or an expression.
         """
-        columns = connection.execute(_INDEXED, {"name": index, "schema": schema or "main"}).all()
-        return tuple(name if cid >= 0 else None for cid, name in columns)
+        rows = connection.execute(_INDEXED, {"name": index, "schema": schema or "main"}).all()
+        return [(name if cid >= 0 else None, collation) for cid, name, collation in rows]
+
+    def _keeps_apart(
+        self,
+        connection: sa.Connection,
+        schema: str | None,
+        table: str,
+        columns: Sequence[tuple[str | None, str]],
+    ) -> bool:
+        """
+        Whether a unique index tells apart what its columns' own order tells apart, and no more.
+        """
+        # Keys that the column's order holds for equal would hide each other between two pages.
+        return all(
+            name is not None
+            and self._collation(connection, schema, table, name) in ("BINARY", collation.upper())
+            for name, collation in columns
+        )
+
+    def _collation(
+        self, connection: sa.Connection, schema: str | None, table: str, column: str
+    ) -> str:
+        """
+        By which collation a column compares. No catalogue says so: a union takes that of its first.
+        """
+        place = sa.table(table, sa.column(column), schema=schema)
+        none = sa.select(place.c[column]).where(sa.literal_column("0"))
+        for other, name in (("A", "NOCASE"), ("a ", "RTRIM")):
+            texts = (sa.select(sa.literal(text)) for text in ("a", other))
+            pair = sa.union(none, *texts).subquery()
+            if connection.execute(sa.select(sa.func.count()).select_from(pair)).scalar() == 1:
+                return name
+        return "BINARY"
 
     def stamp(self, connection: sa.Connection, relation: Relation) -> Hashable:
         """
@@ -337,9 +371,9 @@ class SQLite:
     ) -> sa.ColumnElement[bool] | None:
         """
         Storage that can be bound again in the column's order: never NULL, never another family.
+
+        Asked of NOT NULL columns too: that they hold what they are declared for is not checked.
         """
-        if column.type.upper() == "INTEGER" and not column.nullable:
-            return expression.is_not(None)
         allowed = _STORAGE.get(column.kind, _STORAGE_ELSE)
         return sa.func.typeof(expression).in_([sa.literal_column(f"'{name}'") for name in allowed])
 
@@ -381,7 +415,12 @@ class SQLite:
         return None
 
     def page_problems(
-        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        relation: Relation,
+        key: Sequence[str],
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
     ) -> list[str]:
         """
         What the query plan says about sorting.

@@ -14,7 +14,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from migrate.model.values import Cell, Column, ColumnRead, Fault, Kind
+from migrate.model.values import Column, ColumnRead, Kind
+from migrate.source.dialects.spelling import SPECIAL, Converted, Misfit, each, float_text
 
 
 class Undecoded(bytes):
@@ -24,23 +25,6 @@ class Undecoded(bytes):
 
     __slots__ = ()
 
-
-class Misfit(Exception):
-    """
-    One value that cannot be its column's kind; caught for each cell, never leaves this package.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-
-
-Spell = Callable[[Any], str | bytes]
-"""One value that is not NULL to its cell; raises `Misfit`."""
-
-Converted = tuple[Sequence[Cell], dict[int, Fault]]
-"""Cells, and by position what is wrong; a value that is at fault leaves None behind."""
 
 _STORED = {
     int: "an integer",
@@ -52,6 +36,7 @@ _STORED = {
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_WHOLE = re.compile(r"-?[0-9]+")
 _TIME = r"([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:\.([0-9]+))?"
 _ZONE = r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
 _CANONICAL = re.compile(
@@ -72,31 +57,6 @@ _TRUTHS: Mapping[object, str] = {
     "true": "true",
 }
 
-EXPONENT_FROM = 15
-"""PostgreSQL prints floats in plain notation below 1e15, Python below 1e16."""
-
-
-def float_text(value: float) -> str:
-    """
-    The shortest text that reads back as this float, spelled as PostgreSQL does.
-    """
-    text = repr(value)
-    if text in _SPECIAL:
-        return _SPECIAL[text]
-    text = text.removesuffix(".0")
-    if len(text) <= EXPONENT_FROM:
-        return text
-    whole, _, fraction = text.partition(".")
-    digits = whole.removeprefix("-")
-    if "e" in text or len(digits) <= EXPONENT_FROM:
-        return text
-    tail = (digits[1:] + fraction).rstrip("0")
-    sign = "-" if text.startswith("-") else ""
-    return f"{sign}{digits[0]}{'.' if tail else ''}{tail}e+{len(digits) - 1}"
-
-
-_SPECIAL = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
-
 
 def converter(read: ColumnRead) -> Callable[[Sequence[Any]], Converted]:
     """
@@ -114,7 +74,7 @@ def converter(read: ColumnRead) -> Callable[[Sequence[Any]], Converted]:
             return values, {}
         if kind is Kind.INTEGER and types == {int}:
             return [None if value is None else str(value) for value in values], {}
-        return _each(values, spell, name)
+        return each(values, spell, name)
 
     return convert
 
@@ -126,21 +86,6 @@ _PLAIN: Mapping[Kind, frozenset[type]] = {
     Kind.BYTES: frozenset({bytes}),
 }
 """Storage that is a cell already."""
-
-
-def _each(values: Sequence[Any], spell: Spell, name: str) -> Converted:
-    cells: list[Cell] = []
-    faults: dict[int, Fault] = {}
-    for position, value in enumerate(values):
-        if value is None:
-            cells.append(None)
-            continue
-        try:
-            cells.append(spell(value))
-        except Misfit as misfit:
-            cells.append(None)
-            faults[position] = Fault(name, misfit.reason, misfit.detail)
-    return cells, faults
 
 
 def _wrong(column: Column, value: object) -> Misfit:
@@ -179,7 +124,7 @@ def _decimal(column: Column, value: Any) -> str:
     if type(value) is not float:
         raise _wrong(column, value)
     text = repr(value)
-    if text in _SPECIAL:
+    if text in SPECIAL:
         raise Misfit("not-finite", "holds infinity, which a decimal cannot be")
     if "e" in text:
         text = format(Decimal(text), "f")
@@ -225,7 +170,7 @@ def _bytes(column: Column, value: Any) -> bytes:
 
 def _json(column: Column, value: Any) -> str:
     # A column declared JSON has numeric affinity: SQLite keeps the JSON text 5 as the integer 5.
-    if type(value) is int or (type(value) is float and repr(value) not in _SPECIAL):
+    if type(value) is int or (type(value) is float and repr(value) not in SPECIAL):
         return repr(value)
     return _text(column, value)
 
@@ -336,9 +281,11 @@ def _literal(column: Column, value: Any) -> str:
     if type(value) is int:
         return str(value)
     if type(value) is float:
-        return float_text(value)
+        text = float_text(value)
+        # Without a declared type the integer 5 and the real 5.0 are two values.
+        return f"{text}.0" if _WHOLE.fullmatch(text) else text
     text = _text(column, value)
-    if _NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text) or text.removeprefix("-") == "Infinity":
         raise Misfit("ambiguous", "holds text that reads like a number in a column without a type")
     return text
 
