@@ -8,6 +8,7 @@ required (`make test-containers`) it fails instead.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """
     Where containers are required, a machine without an engine is told so once.
     """
+    # A shell starts what runs in the background with Ctrl-C ignored, and every program that a test
+    # starts would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if REQUIRED and (problem := engine_problem()):
         pytest.exit(f"The container tests need a Docker engine: {problem}.", returncode=1)
 
