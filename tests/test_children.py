@@ -42,7 +42,8 @@ CREATE TABLE roles (tenant VARCHAR(10), user_id INTEGER, role VARCHAR(20));
 INSERT INTO users VALUES ('a', 1, 'Ada'), ('a', 2, 'Bob'), ('b', 1, NULL);
 INSERT INTO orders VALUES (10, 'a', 1, 2, 1.50), (11, 'a', 1, 1, 20.00), (12, 'b', 1, NULL, NULL),
                           (13, 'b', 1, NULL, 0.10), (14, 'b', 1, 5, 7), (15, 'z', 9, 1, 1);
-INSERT INTO order_lines VALUES (10, 2, 'two "quoted"'), (10, 1, 'one'), (13, 1, NULL), (15, 1, 'lost');
+INSERT INTO order_lines VALUES (10, 2, 'two "quoted"'), (10, 1, 'one'), (13, 1, NULL),
+                               (15, 1, 'lost');
 INSERT INTO roles VALUES ('a', 1, 'editor'), ('a', 1, 'admin'), ('a', 1, NULL), ('a', 2, '');
 """
 
