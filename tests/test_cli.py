@@ -895,3 +895,20 @@ def test_detect_knows_its_instances(run: Run, folder: Path) -> None:
         "  where: known=target\n"
         "  next:  Take one of these, or add it below `redis:` in migrate.yaml.\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["backfill", "users"], ["plan"]])
+def test_an_empty_folder_is_told_how_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """
+    Without configuration and mappings the next step is the README or the demo, not a path.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    ended = CliRunner().invoke(cli, arguments)
+
+    assert ended.exit_code == 2
+    assert "Nothing is configured here." in ended.stderr
+    assert "profile-migrate demo" in ended.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -73,10 +73,24 @@ class AppContext:
     def mappings(self) -> Mapping[str, ProfileMapping]:
         """
         Every mapping of the configured folder, by name.
+
+        Raises:
+            UsageProblem: This folder has neither a configuration nor mappings.
         """
+        from migrate.config.layers import DEFAULT_FILE
         from migrate.mapping.files import load
 
-        return load(self.mappings_folder)
+        folder = self.mappings_folder
+        if folder == Path(DEFAULT_MAPPINGS) and not any(
+            map(os.path.lexists, (folder, DEFAULT_FILE))
+        ):
+            raise UsageProblem(
+                "Nothing is configured here.",
+                where={"missing": f"{DEFAULT_FILE}, {DEFAULT_MAPPINGS}"},
+                next_step="Write them as README.md shows, or go to their folder; "
+                "to see it work first: profile-migrate demo",
+            )
+        return load(folder)
 
     def mapping(self, name: str) -> ProfileMapping:
         """
