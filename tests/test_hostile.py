@@ -985,7 +985,7 @@ BAD_MAPPINGS = {
     "tag": mapping(more="fields: {v: !!python/object/apply:os.system [id]}\n"),
     "anchor": mapping(more="fields: &f {v: {}, w: *f}\n"),
     "injection": mapping(table="'t; DROP TABLE t'"),
-    "not yet": mapping(more="children: {}\n"),
+    "not yet": mapping(more='lookups: {by_v: {type: set, key: "vs:{v}"}}\n'),
     "not UTF-8": mapping(more="# \udcff\n"),
 }
 
