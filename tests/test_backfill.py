@@ -245,6 +245,24 @@ def test_a_dry_run_of_a_mapping_that_changed_tells_what_a_run_would_do(people: P
     assert (after.exit, after.json["replaced"], after.json["same"]) == (0, 0, 3)
 
 
+def test_records_whose_ledger_and_fence_are_lost_are_taken_over(
+    people: Project, redis_server: RedisServer
+) -> None:
+    """
+    Records of a later revision than the first are not taken for newer than SQL has ever been.
+    """
+    people.run("backfill", "people")
+    people.mapping("people", PEOPLE + "fields: {name: {}, years: {column: age}}\n")
+    people.run("backfill", "people", "--start-over")
+    (people.folder / ".profile-migrate").rename(people.folder / "lost")
+    redis_server.client().delete("profile-migrate:fence:people")
+
+    ran = people.run("backfill", "people", "--json")
+
+    assert (ran.exit, ran.json["same"]) == (0, 3), ran.err
+    assert records(redis_server)[b"person:1"][b"_v"] == b"2"
+
+
 def test_a_comment_does_not_change_a_mapping(people: Project) -> None:
     """
     Only what changes the records counts.

@@ -81,9 +81,8 @@ class AppContext:
         from migrate.mapping.files import load
 
         folder = self.mappings_folder
-        if folder == Path(DEFAULT_MAPPINGS) and not any(
-            map(os.path.lexists, (folder, DEFAULT_FILE))
-        ):
+        missing = not any(os.path.lexists(place) for place in (DEFAULT_MAPPINGS, DEFAULT_FILE))
+        if missing and folder == Path(DEFAULT_MAPPINGS):
             raise UsageProblem(
                 "Nothing is configured here.",
                 where={"missing": f"{DEFAULT_FILE}, {DEFAULT_MAPPINGS}"},

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from migrate import __version__
 from migrate.errors import (
@@ -32,7 +32,8 @@ from migrate.mapping.values import Mapping
 from migrate.model.events import ChunkCopied, Event, Notify, Throttled
 from migrate.model.ports import Extractor
 from migrate.model.settings import Settings
-from migrate.model.values import Fence, KeyRange, Outcome, Table
+from migrate.model.values import GENERATION_DIGITS, Fence, KeyRange, Outcome, Table
+from migrate.pipeline.backfill import FIRST_CHUNK
 from migrate.pipeline.opening import Opening, Way, decide
 from migrate.pipeline.scope import find_table, partitions_for
 from migrate.source.store import SqlSource
@@ -233,6 +234,11 @@ class Backfill:
         extractor = source.extractor(compiled.query, table)
         with closing(extractor):
             opening = self._open(ledger, target, compiled)
+            if opening.way in (Way.FIRST, Way.START_OVER):
+                opening = replace(
+                    opening,
+                    revision=max(opening.revision, _revision_there(extractor, target, compiled)),
+                )
             generation = _generation(extractor, [KeyRange()])
             fence = self._begin(ledger, target, compiled, opening, generation)
             run = self._resume(ledger, target, compiled, opening)
@@ -443,6 +449,20 @@ def _next_revision(fence: FenceState | None, fingerprint: str) -> int:
     if fence is None:
         return 1
     return fence.revision + (fence.fingerprint != fingerprint)
+
+
+def _revision_there(extractor: Extractor, target: RedisTarget, compiled: CompiledMapping) -> int:
+    """
+    The highest revision among the records that the first rows have already; 0 where there are none.
+
+    Ledger and fence may both be lost while the records are not: a lower revision would find each
+    of them newer than SQL has ever been.
+    """
+    chunk = extractor.read(KeyRange(), None, FIRST_CHUNK)
+    keys = [record.key for record in compiled.encode(chunk).records]
+    versions = (held.version for held in target.lookup(keys, compiled.reserved) if held.ours)
+    found = [version for version in versions if version and len(version) <= GENERATION_DIGITS]
+    return max(map(int, found), default=0)
 
 
 def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:
