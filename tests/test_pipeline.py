@@ -4,7 +4,7 @@ The backfill engine over small ports of its own: order of steps, crashes, stale 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -363,6 +363,3 @@ def test_versions_compare_as_digits(one: str, other: str, answer: bool) -> None:
     Length first, then text: exact where a double is not.
     """
     assert newer(one, other) is answer
-
-
-Stop = Callable[[], None]

@@ -18,7 +18,6 @@ from hashlib import sha256
 
 from migrate.model.values import Kind
 
-Text = str
 Encode = Callable[[str], bytes]
 Decode = Callable[[bytes], str | bytes]
 

@@ -208,15 +208,6 @@ class CompiledMapping:
             components.append(encode(cell).decode())
         return self.template.render(components)
 
-    def record_key(self, row: Row) -> bytes:
-        """
-        The Redis key of a row.
-
-        Raises:
-            Unencodable: A part of the key is NULL or has no exact text.
-        """
-        return self._render(row)
-
     def _why(self, row: Row) -> Fault:
         """
         The first column of a row whose cell cannot be encoded, found by trying each alone.
