@@ -87,7 +87,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     mapping = load(tmp_path)["small"]
 
     assert (mapping.schema, mapping.where, mapping.fields) == (None, None, None)
-    assert mapping.reserved.names() == ("_v", "_h", "_t")
+    assert mapping.reserved.names() == ("_v", "_h", "_t", "_l", "_e")
 
 
 def test_a_folder_holds_one_mapping_a_file(tmp_path: Path) -> None:

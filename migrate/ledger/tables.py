@@ -62,7 +62,10 @@ run = Table(
     Column("throttled_s", Float, nullable=False),
 )
 
-OUTCOMES = ("written", "replaced", "same", "stale", "conflict", "collision")
+OUTCOMES = (
+    *("written", "replaced", "same", "stale", "conflict", "collision"),
+    *("expired", "duplicate", "adopted"),
+)
 
 partition = Table(
     "migrate_partition",

@@ -12,6 +12,7 @@ from collections.abc import Mapping as Map
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from migrate.errors import Problem, SchemaMismatch
@@ -549,7 +550,7 @@ def _fingerprint(
         "table": [mapping.schema, mapping.table],
         "where": repr(mapping.where),
         "template": mapping.template.text,
-        "reserved": asdict(mapping.reserved),
+        "reserved": dict(islice(asdict(mapping.reserved).items(), 3)),
         "key": [_shape(field) for field in key],
         "fields": [_shape(field) for field in fields],
     }

@@ -110,7 +110,7 @@ def _reserved_names(document: Document) -> Iterator[Problem]:
     defaults = Reserved()
     given = _section(document, "target", "reserved")
     names: dict[str, str] = {}
-    for part, default in zip(("version", "digest", "tombstone"), defaults.names(), strict=True):
+    for part, default in zip(_RESERVED, defaults.names(), strict=True):
         name = given.get(part, default)
         if not isinstance(name, str):
             continue
@@ -137,6 +137,10 @@ def _reserved_names(document: Document) -> Iterator[Problem]:
                 f"Rename the field, or set another name by `target.reserved.{names[name]}`.",
                 key=True,
             )
+
+
+_RESERVED = ("version", "digest", "tombstone", "lookups", "expires")
+"""Keys of `target.reserved`, in the order of `Reserved.names`."""
 
 
 def _child_names(document: Document) -> Iterator[Problem]:

@@ -223,6 +223,12 @@ class ReservedSection(Section):
     tombstone: Identifier = Field(
         default="_t", description="Field that marks the record of a deleted row."
     )
+    lookups: Identifier = Field(
+        default="_l", description="Field of the record's entries in lookups."
+    )
+    expires: Identifier = Field(
+        default="_e", description="Field of the instant at which the record expires."
+    )
 
 
 Ttl = Annotated[

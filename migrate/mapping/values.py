@@ -25,12 +25,16 @@ class Reserved:
     version: str = "_v"
     digest: str = "_h"
     tombstone: str = "_t"
+    lookups: str = "_l"
+    """The record's entries in lookups (`model.lookups`)."""
+    expires: str = "_e"
+    """The instant at which the record expires, in milliseconds since 1970."""
 
-    def names(self) -> tuple[str, str, str]:
+    def names(self) -> tuple[str, str, str, str, str]:
         """
-        All three.
+        All of them.
         """
-        return self.version, self.digest, self.tombstone
+        return self.version, self.digest, self.tombstone, self.lookups, self.expires
 
 
 @dataclass(frozen=True, slots=True)

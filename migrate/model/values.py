@@ -175,11 +175,55 @@ class RecordType(StrEnum):
     STRING = "string"
 
 
+class LookupKind(StrEnum):
+    """
+    What a lookup's further key is in Redis. The value is its letter in a record's list of entries.
+    """
+
+    UNIQUE = "u"
+    """A string that holds the key of the one record that has it."""
+    SET = "s"
+    """A set of keys of records."""
+    SORTED_SET = "z"
+    """A sorted set of keys of records."""
+
+
+class Expiry(StrEnum):
+    """
+    Where the instant comes from at which a record expires.
+    """
+
+    NONE = ""
+    FIXED = "fixed"
+    """From the source's clock when the run began: a record keeps the one it was written with."""
+    COLUMN = "column"
+    """From the row; covered by the digest."""
+
+
+class Entry(NamedTuple):
+    """
+    One entry of a record in a lookup: the further key that names the record.
+
+    Args:
+        kind: Letter of the `LookupKind`.
+
+        key: The further key; empty where the record has no entry in this lookup.
+
+        score: Of a sorted set, as Redis reads it; empty otherwise.
+    """
+
+    kind: bytes
+    key: bytes
+    score: bytes = b""
+
+
 class Record(NamedTuple):
     """
     One Redis key to be: key, version digits, digest, and what it holds.
 
     Of a hash `fields` are name, value, name, value, ...; of a string record its one whole text.
+    `entries` has one for each lookup of the mapping, in the mapping's order. `expires` is the
+    instant at which the record expires, in decimal milliseconds since 1970, or empty.
 
     Its repr shows neither values nor the digest, from which a small record could be guessed.
     """
@@ -188,6 +232,8 @@ class Record(NamedTuple):
     version: bytes
     digest: bytes
     fields: tuple[bytes, ...]
+    entries: tuple[Entry, ...] = ()
+    expires: bytes = b""
 
     def __repr__(self) -> str:
         return f"Record({self.key!r}, {self.version!r}, {len(self.fields) // 2} fields)"
@@ -231,6 +277,12 @@ class Outcome(IntEnum):
     """The same version with another digest is there; nothing was written."""
     COLLISION = 5
     """A key that is not ours is there; nothing was written."""
+    EXPIRED = 6
+    """The record's instant has passed: nothing was written, and an older record was removed."""
+    DUPLICATE = 7
+    """Another record has a unique lookup's entry; nothing was written."""
+    ADOPTED = 8
+    """A key that was not ours was put aside, and the record is in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +294,14 @@ class Receipt:
         outcomes: One per record, same positions.
 
         found: The version that is there, by position, for STALE and CONFLICT.
+
+        lookups: By position, for DUPLICATE and for a COLLISION in a lookup: which entry of the
+            record, counted from 0.
     """
 
     outcomes: Sequence[Outcome]
     found: Mapping[int, str] = field(default_factory=dict)
+    lookups: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

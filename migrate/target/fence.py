@@ -12,6 +12,7 @@ from typing import Any
 from migrate.errors import Refused, TargetLostData, TargetTaken
 from migrate.target.link import Link, unexpected
 from migrate.target.scripts import BEGIN
+from migrate.target.slots import tags
 
 RESERVED_PREFIX = "profile-migrate:"
 """Keys that begin so are ours; no mapping may produce one."""
@@ -23,11 +24,12 @@ FORWARD = "fwd"
 """The mode in which SQL is the authority and we write."""
 
 
-def fence_key(mapping: str) -> str:
+def fence_key(mapping: str, slot: int | None = None) -> str:
     """
-    The key of a mapping's fence.
+    The key of a mapping's fence; on a Cluster there is one for each slot.
     """
-    return f"{RESERVED_PREFIX}fence:{mapping}"
+    tag = "" if slot is None else f"{{{tags()[slot]}}}:"
+    return f"{RESERVED_PREFIX}fence:{tag}{mapping}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Every command here is repeatable, for every one of them may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -109,6 +109,29 @@ class Link:
             # Someone keeps flushing: load and run in one step, which nobody can come between.
             replies[at] = self._send([load, calls[at]], transaction=True)[1]
         return replies
+
+    def slot_of(self, key: bytes) -> int | None:
+        """
+        The slot that a key is in, on a Cluster; None where all keys are in one place.
+
+        Only what is in one slot goes into one script, beside the fence of that slot.
+        """
+        return None
+
+    def scan(self, pattern: bytes, count: int = 1_000) -> Iterator[list[bytes]]:
+        """
+        Pages of the keys that match a glob, of every server that holds some.
+
+        A key that is there all the time comes at least once, and may come twice.
+        """
+        cursor = 0
+        while True:
+            cursor, keys = self.command("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+            cursor = int(cursor)
+            if keys:
+                yield keys
+            if not cursor:
+                return
 
     def close(self) -> None:
         """

@@ -30,7 +30,7 @@ _BY_DIGIT = {ord(str(int(outcome))): outcome for outcome in Outcome}
 
 class ReservedNames(Protocol):
     """
-    The names of version, digest and tombstone in a record; a mapping may change them.
+    The names of a record's own fields; a mapping may change them.
     """
 
     @property
@@ -49,6 +49,18 @@ class ReservedNames(Protocol):
     def tombstone(self) -> str:
         """
         The field that marks a tombstone.
+        """
+
+    @property
+    def lookups(self) -> str:
+        """
+        The field of the record's entries in lookups.
+        """
+
+    @property
+    def expires(self) -> str:
+        """
+        The field of the instant at which the record expires.
         """
 
 
@@ -186,7 +198,7 @@ def _accept(_: list[Any]) -> None:
 
 def _arguments(records: Sequence[Record]) -> list[Any]:
     arguments: list[Any] = []
-    for _, version, digest, fields in records:
+    for _, version, digest, fields, *_ in records:
         arguments += (version, digest, len(fields))
         arguments += fields
     return arguments

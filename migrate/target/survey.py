@@ -102,7 +102,7 @@ def measure(
 
 def _timed(records: Sequence[Record], reserved: ReservedNames, kind: RecordType) -> Command:
     arguments: list[object] = [*names_of(reserved), kind.value]
-    for _, version, digest, fields in records:
+    for _, version, digest, fields, *_ in records:
         arguments += (version, digest, len(fields), *fields)
     return call_of(MEASURE, [scratch_key()], arguments)
 
@@ -113,7 +113,7 @@ def _weigh(
     key = scratch_key()
     names = (reserved.version, reserved.digest)
     commands = [*_weighing(key, ("name", "value")), *_weighing(key + PADDING, ("name", "value"))]
-    for _, version, digest, fields in records:
+    for _, version, digest, fields, *_ in records:
         if kind is RecordType.STRING:
             commands += _weighing(key, fields, "SET")
         else:

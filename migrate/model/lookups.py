@@ -1,0 +1,44 @@
+"""
+The list of a record's entries in lookups, as the record itself carries it.
+
+A record names every further key that may name it, so that whoever replaces or removes it can
+release them without knowing the mapping that made them. Each entry is the letter of its kind, the
+length of its key in bytes, a colon, and the key; they stand in order, without anything between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from migrate.model.values import Entry, LookupKind
+
+_KINDS = frozenset(kind.value.encode() for kind in LookupKind)
+
+
+def entries_text(entries: Iterable[Entry]) -> bytes:
+    """
+    The list of these entries; empty where none has a key.
+    """
+    named = sorted({(entry.kind, entry.key) for entry in entries if entry.key})
+    return b"".join(b"%b%d:%b" % (kind, len(key), key) for kind, key in named)
+
+
+def parse_entries(text: bytes) -> tuple[Entry, ...]:
+    """
+    The entries of such a list, without scores.
+
+    Raises:
+        ValueError: It is no such list.
+    """
+    found = []
+    at = 0
+    while at < len(text):
+        kind, (digits, colon, _) = text[at : at + 1], text[at + 1 :].partition(b":")
+        if kind not in _KINDS or not colon or not digits.isdigit():
+            raise ValueError("not a list of lookup entries")
+        start = at + 1 + len(digits) + 1
+        at = start + int(digits)
+        if at > len(text):
+            raise ValueError("a list of lookup entries that was cut off")
+        found.append(Entry(kind, text[start:at]))
+    return tuple(found)
