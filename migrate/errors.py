@@ -293,6 +293,14 @@ class TargetLostData(Incomplete):
     code = "target-lost-data"
 
 
+class ReadTooLongAgo(Incomplete):
+    """
+    Rows of a mapping with a time to live were read so long ago that their records may have expired.
+    """
+
+    code = "read-too-long-ago"
+
+
 class SourceLimit(Incomplete):
     """
     The source ended a statement by a limit of its own.

@@ -51,6 +51,234 @@ def found_in(path: Path) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+def looked(one: str, name: str = "by_x") -> str:
+    """
+    The good mapping with a lookup in its thirteenth line.
+    """
+    return GOOD + f"lookups:\n  {name}: {one}\n"
+
+
+def target(more: str, text: str = GOOD) -> str:
+    """
+    A mapping with one more line in its target, the ninth.
+    """
+    return text.replace('key: "user:{id}"\n', f'key: "user:{{id}}"\n  {more}\n')
+
+
+def deleted(more: str, text: str = GOOD) -> str:
+    """
+    A mapping that says in its source what a delete means.
+    """
+    return text.replace("target:", f"  delete: {more}\ntarget:")
+
+
+NO_FILTER = changed('  where: "deleted_at IS NULL"\n', "")
+
+LINKED: dict[str, tuple[str, Expected]] = {
+    # lookups, expiry, and the way back
+    "a lookup without a key": (looked("{unique: true}"), [("missing-key", 13, 3)]),
+    "a lookup as text": (looked('"user:email:{email}"'), [("wrong-type", 13, 9)]),
+    "no lookups": (GOOD + "lookups: {}\n", [("empty-value", 12, 10)]),
+    "lookups without a value": (GOOD + "lookups:\n", [("empty-value", 12, 1)]),
+    "an unknown key of a lookup": (
+        looked('{key: "user:email:{email}", uniqe: true}'),
+        [("unknown-key", 13, 37)],
+    ),
+    "an unknown type of a lookup": (
+        looked('{type: zset, key: "user:email:{email}"}'),
+        [("unknown-word", 13, 16)],
+    ),
+    "a lookup of one record that is not unique": (
+        looked('{key: "user:email:{email}"}'),
+        [("lookup-unique", 13, 3)],
+    ),
+    "a lookup of one record that is said not to be unique": (
+        looked('{key: "user:email:{email}", unique: false}'),
+        [("lookup-unique", 13, 3)],
+    ),
+    "a unique set": (
+        looked('{type: set, key: "user:email:{email}", unique: true}'),
+        [("lookup-unique", 13, 48)],
+    ),
+    "a unique key for all records": (
+        looked('{key: "user:all:x", unique: true}'),
+        [("lookup-unique", 13, 15)],
+    ),
+    "a sorted set without a score": (
+        looked('{type: sorted_set, key: "users:phone:{phone}"}'),
+        [("lookup-score", 13, 3)],
+    ),
+    "a set with a score": (
+        looked('{type: set, key: "users:phone:{phone}", score: email}'),
+        [("lookup-score", 13, 49)],
+    ),
+    "a unique key with a score": (
+        looked('{key: "user:email:{email}", unique: true, score: phone}'),
+        [("lookup-score", 13, 51)],
+    ),
+    "a lookup without a prefix": (
+        looked('{key: "{email}", unique: true}'),
+        [("key-template", 13, 16)],
+    ),
+    "a lookup in our own prefix": (
+        looked('{type: set, key: "profile-migrate:{email}"}'),
+        [("key-template", 13, 27)],
+    ),
+    "a lookup with a format": (
+        looked('{type: set, key: "users:phone:{phone:>9}"}'),
+        [("key-template", 13, 45)],
+    ),
+    "a lookup over two fields side by side": (
+        looked('{type: set, key: "users:x:{phone}{email}"}'),
+        [("key-template", 13, 42)],
+    ),
+    "a lookup with a field twice": (
+        looked('{type: set, key: "users:x:{phone}:{phone}"}'),
+        [("key-template", 13, 43)],
+    ),
+    "a lookup of a column and not of its field": (
+        looked('{key: "user:email:{email_address}", unique: true}'),
+        [("lookup-field", 13, 27)],
+    ),
+    "a lookup of a key column that is no field": (
+        looked('{type: set, key: "users:ids:{id}"}'),
+        [("lookup-field", 13, 37)],
+    ),
+    "a score that is no field": (
+        looked('{type: sorted_set, key: "users:seen", score: seen_at}'),
+        [("lookup-field", 13, 54)],
+    ),
+    "a lookup of a dropped field": (
+        looked('{type: set, key: "users:phone:{phone}"}').replace(
+            "phone: {}", "phone: {drop: true}"
+        ),
+        [("lookup-field", 13, 39)],
+    ),
+    "a lookup of a masked field": (
+        looked('{type: set, key: "users:phone:{phone}"}').replace(
+            "phone: {}", "phone: {mask: sha256}"
+        ),
+        [("lookup-field", 13, 39)],
+    ),
+    "a score of a masked field": (
+        looked('{type: sorted_set, key: "users:all", score: phone}').replace(
+            "phone: {}", "phone: {mask: sha256}"
+        ),
+        [("lookup-field", 13, 53)],
+    ),
+    "a lookup of a collection": (
+        looked('{type: set, key: "users:role:{roles}"}')
+        + "children:\n  roles: {table: r, join: {a: id}, column: x}\n",
+        [("lookup-field", 13, 38)],
+    ),
+    "a score within a collection": (
+        looked('{type: sorted_set, key: "users:all", score: roles.at}')
+        + "children:\n  roles: {table: r, join: {a: id}, columns: [at]}\n",
+        [("lookup-field", 13, 53)],
+    ),
+    "a lookup that meets the records": (
+        looked('{type: set, key: "user:{phone}"}'),
+        [("key-template-collides", 13, 26)],
+    ),
+    "two lookups that meet": (
+        looked('{type: set, key: "users:x:{phone}"}')
+        + '  by_y: {type: set, key: "users:x:{email}"}\n',
+        [("key-template-collides", 14, 26)],
+    ),
+    "two lookups with one key": (
+        looked('{type: sorted_set, key: "users:all", score: phone}')
+        + '  by_y: {type: sorted_set, key: "users:all", score: email}\n',
+        [("key-template-collides", 14, 33)],
+    ),
+    "a name of a lookup that hides": (
+        looked('{type: set, key: "users:x:{phone}"}', '"a\\u200bb"'),
+        [("identifier", 13, 3)],
+    ),
+    "lookups of string records": (
+        target("type: string", looked('{key: "user:email:{email}", unique: true}')),
+        [("lookup-record", 13, 1)],
+    ),
+    "a set of records that expire": (
+        target("ttl: {seconds: 60}", looked('{type: set, key: "users:phone:{phone}"}')),
+        [("lookup-ttl", 14, 16)],
+    ),
+    "a sorted set of records that expire": (
+        target(
+            "ttl: {column: expires_at}",
+            looked('{type: sorted_set, key: "users:all", score: phone}'),
+        ),
+        [("lookup-ttl", 14, 16)],
+    ),
+    "ttl as a number": (target("ttl: 60"), [("wrong-type", 9, 8)]),
+    "ttl as another word": (target("ttl: never"), [("unknown-word", 9, 8)]),
+    "ttl of nothing": (target("ttl: {}"), [("ttl-form", 9, 8)]),
+    "ttl of both": (target("ttl: {seconds: 60, column: expires_at}"), [("ttl-form", 9, 8)]),
+    "ttl of no seconds": (target("ttl: {seconds: 0}"), [("out-of-range", 9, 18)]),
+    "ttl of seconds in quotes": (target('ttl: {seconds: "60"}'), [("wrong-type", 9, 18)]),
+    "ttl of milliseconds": (target("ttl: {seconds: 86400000000}"), [("out-of-range", 9, 18)]),
+    "ttl of parts of a second": (target("ttl: {seconds: 1.5}"), [("wrong-type", 9, 18)]),
+    "ttl of a list": (target("ttl: {column: [a, b]}"), [("wrong-type", 9, 17)]),
+    "ttl of a hostile column": (
+        target('ttl: {column: "x; DROP TABLE users"}'),
+        [("identifier", 9, 17)],
+    ),
+    "ttl with an unknown key": (target("ttl: {minutes: 5}"), [("ttl-form", 9, 8)]),
+    "a reserved name for expiry": (
+        target("reserved: {expires: phone}"),
+        [("reserved-name", 12, 3)],
+    ),
+    "two reserved names for lookups": (
+        target("reserved: {lookups: _e}"),
+        [("reserved-name", 9, 3)],
+    ),
+    "a delete without columns": (deleted("{set: {}}"), [("empty-value", 7, 17)]),
+    "a delete without set": (deleted("{}"), [("missing-key", 7, 3)]),
+    "a delete as a word": (deleted("soft"), [("wrong-type", 7, 11)]),
+    "a delete with an unknown key": (
+        deleted("{sets: {deleted_at: now}}"),
+        [("missing-key", 7, 3), ("unknown-key", 7, 12)],
+    ),
+    "a delete without a filter": (
+        deleted("{set: {deleted_at: now}}", NO_FILTER),
+        [("delete-where", 6, 3)],
+    ),
+    "a delete that stays in the filter": (
+        deleted("{set: {gone: true}}"),
+        [("delete-where", 7, 12)],
+    ),
+    "a delete that changes the key": (
+        deleted("{set: {deleted_at: now, id: 0}}"),
+        [("delete-key", 7, 35)],
+    ),
+    "a delete of a list": (deleted("{set: {deleted_at: [now]}}"), [("wrong-type", 7, 30)]),
+    "a delete of a real number": (deleted("{set: {deleted_at: 1.5}}"), [("wrong-type", 7, 30)]),
+    "a delete of a hostile column": (
+        deleted('{set: {deleted_at: now, "x--": 1}}'),
+        [("identifier", 7, 35)],
+    ),
+    "ids by nobody": (GOOD + "ids: {column: id}\n", [("missing-key", 12, 1)]),
+    "ids by the database": (GOOD + "ids: {made_by: database}\n", [("unknown-word", 12, 16)]),
+    "ids as a word": (GOOD + "ids: sql\n", [("wrong-type", 12, 6)]),
+    "ids without a value": (GOOD + "ids:\n", [("empty-value", 12, 1)]),
+    "ids of another column": (
+        GOOD + "ids: {made_by: sql, column: email}\n",
+        [("ids-column", 12, 29)],
+    ),
+    "ids of a key of two columns": (
+        GOOD.replace("[id]", "[id, tenant]").replace("{id}", "{tenant}:{id}")
+        + "ids: {made_by: sql}\n",
+        [("ids-column", 12, 1)],
+    ),
+    "ids with an unknown key": (
+        GOOD + "ids: {made_by: sql, sequences: s}\n",
+        [("unknown-key", 12, 21)],
+    ),
+    "ids of a hostile sequence": (
+        GOOD + 'ids: {made_by: sql, sequence: "s; DROP TABLE users"}\n',
+        [("identifier", 12, 31)],
+    ),
+}
+
 BAD: dict[str, tuple[str | bytes, Expected]] = {
     # the file
     "empty": ("", [("file-empty", 1, 1)]),
@@ -264,25 +492,9 @@ BAD: dict[str, tuple[str | bytes, Expected]] = {
         + "    children:\n      s: {table: u, join: {b: a}, column: y}\n",
         [("column-twice", 16, 18), ("field-twice", 18, 7)],
     ),
+    # lookups, expiry, and the way back
+    **LINKED,
     # what a later version builds
-    "lookups": (
-        GOOD + 'lookups:\n  by_email: {key: "user:email:{email}", unique: true}\n',
-        [("not-yet", 12, 1)],
-    ),
-    "ids": (GOOD + "ids: {sequence: users_id_seq}\n", [("not-yet", 12, 1)]),
-    "delete": (
-        changed("target:", "  delete: {set: {deleted_at: now}}\ntarget:"),
-        [("not-yet", 7, 3)],
-    ),
-    "ttl of seconds": (
-        changed('"user:{id}"', '"user:{id}"\n  ttl: {seconds: 60}'),
-        [("not-yet", 9, 3)],
-    ),
-    "ttl of a column": (
-        changed('"user:{id}"', '"user:{id}"\n  ttl: {column: expires_at}'),
-        [("not-yet", 9, 3)],
-    ),
-    "ttl as a number": (changed('"user:{id}"', '"user:{id}"\n  ttl: 60'), [("wrong-type", 9, 8)]),
     "type json": (changed('"user:{id}"', '"user:{id}"\n  type: json'), [("not-yet", 9, 3)]),
     "type RedisJSON": (
         changed('"user:{id}"', '"user:{id}"\n  type: RedisJSON'),
@@ -327,7 +539,7 @@ lookups: {}
             ("duplicate-key", 13, 3),
             ("yaml-anchor", 14, 10),
             ("wrong-type", 14, 20),
-            ("not-yet", 15, 1),
+            ("empty-value", 15, 10),
         ],
     ),
 }

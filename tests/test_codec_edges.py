@@ -22,8 +22,8 @@ from migrate.model.values import Cell
 from tests import edges
 from tests.edges import (
     BOTH,
+    EDGED_SOURCES,
     EVERY_REDIS,
-    EVERY_SOURCE,
     POSTGRES,
     POSTGRES_TYPES,
     SQLITE,
@@ -440,7 +440,7 @@ def test_drawn_values_give_the_same_bytes_from_sqlite_and_postgresql(
 
 
 @pytest.mark.containers
-@pytest.mark.parametrize("any_source", EVERY_SOURCE, indirect=True)
+@pytest.mark.parametrize("any_source", EDGED_SOURCES, indirect=True)
 def test_edges_go_there_and_back_on_every_pair(
     any_source: Database, any_redis: RedisServer
 ) -> None:

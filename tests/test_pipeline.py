@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from migrate.errors import CaptureChanged, SplitBrain
+from migrate.errors import CaptureChanged, ReadTooLongAgo, SplitBrain
 from migrate.model.events import ChunkCopied, PartitionDone, Throttled
 from migrate.model.ports import Partition, Progress
 from migrate.model.values import (
@@ -51,6 +51,7 @@ class World:
     rejects: list[Reject] = field(default_factory=list)
     generation: int = 0
     server: str = "server-1"
+    leases: int = 0
 
     def tick(self) -> None:
         self.step += 1
@@ -83,6 +84,9 @@ class World:
         self.rows = dict(self.rows)
 
     # the loader
+
+    def lease(self) -> None:
+        self.leases += 1
 
     def write(self, records: Sequence[Record]) -> Receipt:
         outcomes = []
@@ -243,6 +247,29 @@ def test_nothing_is_saved_before_redis_acknowledged() -> None:
 
     assert world.cursor == (2,)
     assert world.saved_rows == 2
+
+
+def test_rows_that_were_kept_too_long_are_read_again() -> None:
+    """
+    Each time with fewer of them, under a new lease, until the write is in time; none is lost.
+    """
+    world = World(dict.fromkeys(range(5), "a"))
+    sizes: list[int] = []
+    original = world.write
+
+    def write(records: Sequence[Record]) -> Receipt:
+        sizes.append(len(records))
+        if len(sizes) < 3:
+            raise ReadTooLongAgo("late")
+        return original(records)
+
+    world.write = write  # type: ignore[method-assign]
+
+    list(engine(world, largest=32).run("w"))
+
+    assert sizes[:3] == [5, 5, 2]
+    assert len(world.redis) == 5
+    assert world.leases >= len(sizes)
 
 
 def test_a_foreign_key_is_kept_as_a_collision() -> None:

@@ -15,7 +15,7 @@ import pytest
 from migrate.errors import MigrateError
 from migrate.mapping.compile import compile_mapping
 from migrate.mapping.files import load
-from migrate.mapping.values import Reserved
+from migrate.model.shape import RecordShape
 from migrate.model.values import Fence, Outcome, Record, RecordType
 from migrate.pipeline.scope import find_table
 from migrate.source.store import SqlSource
@@ -70,6 +70,13 @@ def hash_record(version: bytes, digest: bytes) -> Record:
     return Record(b"person:1", version, digest, (b"a", b"1"))
 
 
+def shape_of(kind: RecordType) -> RecordShape:
+    """
+    Of the records that the two functions above make.
+    """
+    return RecordShape("0" * 32, "person:{id}", record=kind)
+
+
 def loading(target: RedisTarget, kind: RecordType) -> Any:
     """
     A loader behind a fence of its own.
@@ -78,7 +85,7 @@ def loading(target: RedisTarget, kind: RecordType) -> Any:
         "people", run="r", expected="r", generation=1, revision=1, fingerprint="f", start_over=True
     )
     assert isinstance(fence, Fence)
-    return target.loader("people", fence, Reserved(), kind)
+    return target.loader("people", fence, shape_of(kind))
 
 
 def test_a_record_is_one_json_text(project: Project, redis_server: RedisServer) -> None:
@@ -145,6 +152,54 @@ def test_a_text_reads_back_to_its_cells(
     }
 
 
+EXPIRING = """
+version: 1
+name: people
+source: {table: people, key: [id]}
+target: {key: "person:{id}", type: string, ttl: {column: until}}
+fields: {name: {}}
+"""
+
+
+def test_a_text_carries_its_instant(
+    project: Project, source: Database, redis_server: RedisServer
+) -> None:
+    """
+    Behind version and digest, from any dialect.
+
+    A second run finds it the same, a changed instant replaces it, and a passed one removes it.
+    """
+    for statement in (
+        "ALTER TABLE people ADD until DATE",
+        "UPDATE people SET until = '2199-01-01' WHERE id = 1",
+    ):
+        source.execute(statement)
+    project.mapping("people", EXPIRING)
+    client = redis_server.client()
+
+    first = project.run("backfill", "people", "--json")
+    texts = [client.get(f"person:{i}") for i in (1, 2)]
+    left = [client.pttl(f"person:{i}") for i in (1, 2)]
+    again = project.run("backfill", "people", "--json")
+    source.execute("UPDATE people SET until = '2199-01-02' WHERE id = 1")
+    changed = project.run("backfill", "people", "--json")
+    later = client.get("person:1")
+    source.execute("UPDATE people SET until = '2001-01-01' WHERE id = 1")
+    over = project.run("backfill", "people", "--json")
+
+    assert (first.exit, again.exit, changed.exit, over.exit) == (0, 0, 0, 0), first.err
+    assert re.fullmatch(
+        rb'\{"_v":"1","_h":"[0-9a-f]{16}","_e":"7226582400000","name":"Ad\\"a \xc3\xa9"\}', texts[0]
+    )
+    assert re.fullmatch(rb'\{"_v":"1","_h":"[0-9a-f]{16}"\}', texts[1])
+    assert left[0] > 0
+    assert left[1] == -1
+    assert again.json["same"] == 2
+    assert (changed.json["same"], changed.json["replaced"]) == (1, 1)
+    assert b'"_e":"7226668800000"' in later
+    assert not client.exists("person:1")
+
+
 @pytest.mark.parametrize(
     "foreign",
     [b"", b"x", b"{}", b'{"_v":"1"}', b'{"_v":1,"_h":"0123456789abcdef"}',
@@ -165,8 +220,8 @@ def test_any_other_text_is_a_collision(
     record = text_record(NEW, ONE) if kind is RecordType.STRING else hash_record(NEW, ONE)
     with RedisTarget.open(redis_server.config()) as target:
         written = loading(target, kind).write([record]).outcomes
-        dry = target.dry_loader(Reserved()).write([record]).outcomes
-        (held,) = target.lookup([b"person:1"], Reserved())
+        dry = target.dry_loader("people", shape_of(RecordType.STRING)).write([record]).outcomes
+        (held,) = target.lookup([b"person:1"], shape_of(RecordType.STRING))
 
     assert written == dry == [Outcome.COLLISION]
     assert not held.ours
@@ -199,8 +254,8 @@ def test_texts_are_compared_and_set_as_hashes(
     client.set("person:1", held)
     record = text_record(NEW, ONE)
     with RedisTarget.open(redis_server.config()) as target:
-        dry = target.dry_loader(Reserved()).write([record])
-        (found,) = target.lookup([b"person:1"], Reserved())
+        dry = target.dry_loader("people", shape_of(RecordType.STRING)).write([record])
+        (found,) = target.lookup([b"person:1"], shape_of(RecordType.STRING))
         written = loading(target, RecordType.STRING).write([record])
 
     assert found.ours

@@ -265,3 +265,164 @@ def test_a_shared_key_is_never_missed(one: Template, two: Template, data: st.Dat
     right = two.render(data.draw(st.tuples(*(TEXT | st.binary(max_size=3) for _ in two.names))))
 
     assert left != right or one.overlaps(two)
+
+
+BYTES = st.binary(max_size=6) | st.sampled_from([b"\xc3\xa9", b"\xff:", b"\xe2\x86\x92", b"%41"])
+DECOYS = st.text(st.sampled_from("ab:%-{}|._xX+/→é0123456789ABCDEFabcdef\x00 "), max_size=24)
+
+
+def as_bytes(component: str | bytes) -> bytes:
+    return component if isinstance(component, bytes) else component.encode()
+
+
+@given(templates(), st.data())
+def test_a_key_is_read_back_to_its_components(template: Template, data: st.DataObject) -> None:
+    """
+    Matching is the inverse of rendering.
+    """
+    components = data.draw(st.tuples(*(TEXT for _ in template.names)))
+
+    assert template.match(template.render(components)) == components
+
+
+@given(templates(), st.data())
+def test_a_key_of_bytes_is_read_back(template: Template, data: st.DataObject) -> None:
+    """
+    Of components that were bytes the same bytes come back, as text where they are text.
+    """
+    components = data.draw(st.tuples(*(BYTES for _ in template.names)))
+
+    found = template.match(template.render(components))
+
+    assert found is not None
+    assert tuple(map(as_bytes, found)) == components
+
+
+@given(templates(), st.data())
+def test_only_own_keys_match(template: Template, data: st.DataObject) -> None:
+    """
+    Whatever the key: it does not match, or rendering what matched gives it again.
+    """
+    middle = data.draw(DECOYS.map(str.encode) | st.binary(max_size=16))
+    whole = st.sampled_from([template.prefix + middle, middle])
+    key = data.draw(whole)
+
+    found = template.match(key)
+
+    assert found is None or template.render(found) == key
+
+
+@given(templates(), st.data())
+def test_a_damaged_key_is_never_taken_for_another_text(
+    template: Template, data: st.DataObject
+) -> None:
+    """
+    One byte that is changed, added or lost gives no match, or the match of exactly that key.
+    """
+    key = template.render(data.draw(st.tuples(*(TEXT for _ in template.names))))
+    at = data.draw(st.integers(0, len(key)))
+    cut = data.draw(st.integers(0, 1))
+    damaged = key[:at] + data.draw(st.binary(max_size=1)) + key[at + cut :]
+
+    found = template.match(damaged)
+
+    assert found is None or template.render(found) == damaged
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("profile:{id}", b"profile:a:b"),
+        ("profile:{id}", b"profile"),
+        ("profile:{id}", b"Profile:1"),
+        ("profile:{id}", b"xprofile:1"),
+        ("profile:{id}", b"profile:%41"),
+        ("profile:{id}", b"profile:%3a"),
+        ("profile:{id}", b"profile:%"),
+        ("profile:{id}", b"profile:%3"),
+        ("profile:{id}", b"profile:%ZZ"),
+        ("profile:{id}", b"profile:a b"),
+        ("profile:{id}", b"profile:*"),
+        ("profile:{id}", b"profile:\xff"),
+        ("profile:{id}", b"profile:\xed\xa0\x80"),
+        ("profile:{id}", "profile:é%FF".encode()),
+        ("profile:{id}", b"profile:1\n"),
+        ("profile:{id}:x", b"profile:1"),
+        ("profile:{a}:{b}", b"profile:1"),
+        ("profile:{a}:{b}", b"profile:1:2:3"),
+        ("profile:{a}-{b}", b"profile:1-2-3"),
+        ("profile:{{{a}}}:{b}", b"profile:1:2"),
+        ("profiles:created", b"profiles:created:1"),
+        ("profiles:created", b"profiles:create"),
+    ],
+)
+def test_a_key_that_is_never_rendered_does_not_match(text: str, key: bytes) -> None:
+    """
+    Separators, escapes of another spelling, other bytes, and keys that only begin alike.
+    """
+    assert Template.parse(text, fixed=True).match(key) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "components"),
+    [
+        ("profile:{id}", b"profile:", ("",)),
+        ("profile:{id}", b"profile:a%3Ab", ("a:b",)),
+        ("profile:{id}", b"profile:%C3%A9", (b"\xc3\xa9",)),
+        ("profile:{id}", "profile:é".encode(), ("é",)),
+        ("profile:{a}-{b}", b"profile:x%2Dy-z", ("x-y", "z")),
+        ("profile:{{{a}}}:{b}", b"profile:{t}:7", ("t", "7")),
+        ("profile:%41{id}", b"profile:%417", ("7",)),
+        ("profiles:created", b"profiles:created", ()),
+    ],
+)
+def test_a_key_shows_its_components(
+    text: str, key: bytes, components: tuple[str | bytes, ...]
+) -> None:
+    """
+    Text as text; what only bytes can render as bytes.
+    """
+    assert Template.parse(text, fixed=True).match(key) == components
+
+
+def test_a_long_key_is_matched_at_once() -> None:
+    """
+    Keys of others are as long as they like: matching takes time in proportion, no more.
+    """
+    template = Template.parse("profile:{a}a:{b}a:{c}a:x")
+    key = b"profile:" + b"a" * 200_000 + b":"
+
+    assert template.match(key) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("profile:{id}:x", b"profile:"),
+        ("é_p{{{id}", "é_p{".encode()),
+        ("all:created", b"all:created"),
+    ],
+)
+def test_a_prefix_is_the_bytes_before_the_first_placeholder(text: str, prefix: bytes) -> None:
+    """
+    Literal braces are single there; a template without a placeholder is all prefix.
+    """
+    assert Template.parse(text, fixed=True).prefix == prefix
+
+
+@pytest.mark.parametrize("text", ["all", "profile-migrate:all", "all:{", "al:{a}:{a}"])
+def test_a_template_without_a_placeholder_keeps_the_other_rules(text: str) -> None:
+    """
+    A prefix of its own, never ours, and the same grammar.
+    """
+    with pytest.raises(TemplateError):
+        Template.parse(text, fixed=True)
+
+
+def test_bytes_of_ascii_render_as_their_text() -> None:
+    """
+    Which of the two a component is makes a difference beyond ASCII only.
+    """
+    template = Template.parse("profile:{a}-{b}")
+
+    assert template.render([b"x-:", b"~"]) == template.render(["x-:", "~"])

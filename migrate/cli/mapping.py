@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from migrate.cli.context import AppContext, pass_app, pick
 from migrate.cli.options import Group, json_option, mapping_argument
 from migrate.mapping.files import load
 from migrate.mapping.schema import json_schema
-from migrate.mapping.values import FieldSpec
+from migrate.mapping.values import NOW, FieldSpec
 from migrate.mapping.values import Mapping as ProfileMapping
+from migrate.model.values import LookupKind
 from migrate.ops.console import one_line
 from migrate.ops.tables import table
 
@@ -130,15 +132,13 @@ def described(mapping: ProfileMapping) -> dict[str, Any]:
             "table": mapping.table,
             "key": list(mapping.key),
             "where": mapping.where_text,
+            "delete": mapping.delete and {"set": dict(mapping.delete.columns)},
         },
         "target": {
             "key": mapping.template.text,
             "type": mapping.record.value,
-            "reserved": {
-                "version": mapping.reserved.version,
-                "digest": mapping.reserved.digest,
-                "tombstone": mapping.reserved.tombstone,
-            },
+            "ttl": _ttl(mapping),
+            "reserved": asdict(mapping.reserved),
         },
         "fields": fields
         and [
@@ -162,8 +162,43 @@ def described(mapping: ProfileMapping) -> dict[str, Any]:
             }
             for _, path, child in mapping.collections()
         ],
+        "lookups": [
+            {
+                "name": one.name,
+                "type": _LOOKUP_TYPES[one.kind],
+                "key": one.template.text,
+                "unique": one.unique,
+                "score": one.score,
+            }
+            for one in mapping.lookups
+        ],
+        "ids": mapping.ids
+        and {
+            "made_by": mapping.ids.made_by.value,
+            "column": mapping.ids.column,
+            "sequence": _sequence(mapping),
+        },
         "one_way": one_way(mapping),
     }
+
+
+_LOOKUP_TYPES = {
+    LookupKind.UNIQUE: "string",
+    LookupKind.SET: "set",
+    LookupKind.SORTED_SET: "sorted_set",
+}
+"""As the mapping file spells them."""
+
+
+def _ttl(mapping: ProfileMapping) -> dict[str, int | str] | None:
+    if mapping.ttl_seconds is not None:
+        return {"seconds": mapping.ttl_seconds}
+    return None if mapping.ttl_column is None else {"column": mapping.ttl_column}
+
+
+def _sequence(mapping: ProfileMapping) -> str | None:
+    named = mapping.ids and mapping.ids.sequence
+    return ".".join(part for part in named if part is not None) if named else None
 
 
 def one_way(mapping: ProfileMapping) -> list[str]:
@@ -186,10 +221,37 @@ def as_text(mapping: ProfileMapping) -> str:
         "where": mapping.where_text or "every row",
         "record key": mapping.template.text,
         "type": mapping.record.value,
+        "expires": _expires(mapping),
+        **_way_back(mapping),
         "reserved": ", ".join(mapping.reserved.names()),
     }
     lines = [f"{name:<12}{one_line(value)}" for name, value in facts.items()]
-    return "\n".join([*lines, *_fields(mapping), *_collections(mapping)])
+    return "\n".join([*lines, *_fields(mapping), *_collections(mapping), *_lookups(mapping)])
+
+
+def _expires(mapping: ProfileMapping) -> str:
+    if mapping.ttl_seconds is not None:
+        return f"{mapping.ttl_seconds} seconds after the beginning of the run"
+    return "never" if mapping.ttl_column is None else f"at {mapping.ttl_column}"
+
+
+def _way_back(mapping: ProfileMapping) -> dict[str, str]:
+    """
+    What is kept for the way back to SQL, where it is said.
+    """
+    facts = {}
+    if mapping.delete is not None:
+        changes = (f"{name} = {_spelled(value)}" for name, value in mapping.delete.columns)
+        facts["delete"] = f"sets {', '.join(changes)}"
+    if mapping.ids is not None:
+        sequence = _sequence(mapping)
+        from_ = f", sequence {sequence}" if sequence else ""
+        facts["ids"] = f"{mapping.ids.column}, made by {mapping.ids.made_by.value}{from_}"
+    return facts
+
+
+def _spelled(value: object) -> str:
+    return NOW if value == NOW else json.dumps(value)
 
 
 def _fields(mapping: ProfileMapping) -> list[str]:
@@ -220,3 +282,13 @@ def _collections(mapping: ProfileMapping) -> list[str]:
     if not rows:
         return []
     return ["", table(("children", "table", "join", "columns"), rows, align="llll")]
+
+
+def _lookups(mapping: ProfileMapping) -> list[str]:
+    rows = [
+        (one.name, _LOOKUP_TYPES[one.kind], one.template.text, one.score or "")
+        for one in mapping.lookups
+    ]
+    if not rows:
+        return []
+    return ["", table(("lookup", "type", "key", "score"), rows, align="llll")]

@@ -13,30 +13,39 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrate.errors import Problem, SchemaMismatch
 from migrate.mapping.children import KEY_KINDS, ChildBinder
 from migrate.mapping.codecs import (
     CODECS,
-    Codec,
     Undecodable,
     Unencodable,
     codec_for,
     forms_of,
     masked,
 )
+from migrate.mapping.digest import prefixed, seed_of
+from migrate.mapping.instants import TEMPORAL, expires_at
 from migrate.mapping.json_text import Collection, Spell, members, quoted, value_of
+from migrate.mapping.lookups import BoundLookup, Field, LookupBinder
 from migrate.mapping.template import Template
 from migrate.mapping.values import FieldSpec, Mapping, Reserved
+from migrate.mapping.way_back import way_back_problems
 from migrate.model.filter import columns_of
 from migrate.model.ports import ChildQuery, Query
+from migrate.model.shape import RecordShape
 from migrate.model.values import (
     Batch,
     Chunk,
     Column,
     ColumnRead,
+    Entry,
+    Expiry,
     Fault,
+    Key,
+    KeyPart,
+    Kind,
     Record,
     RecordType,
     Reject,
@@ -54,18 +63,6 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """
-    One field of the record: where its cell stands in a row and how it becomes bytes.
-    """
-
-    name: str
-    position: int
-    column: Column
-    codec: Codec
-
-
-@dataclass(frozen=True, slots=True)
 class ChildField:
     """
     One field that holds a collection: where its rows stand in a row and how they become JSON.
@@ -77,11 +74,21 @@ class ChildField:
     query: ChildQuery
 
 
-def _prefixed(text: bytes) -> bytes:
+class BoundExpiry(NamedTuple):
     """
-    Length, then bytes, so that no two lists of parts ever join to the same bytes.
+    When records expire: at an instant that all share, or at that of a column.
+
+    Args:
+        fixed: The instant of all records; empty where it is not known, or where there is none.
+
+        column: That holds the instant of its row, and where its cell stands.
     """
-    return len(text).to_bytes(4, "big") + text
+
+    kind: Expiry = Expiry.NONE
+    fixed: bytes = b""
+    column: Column | None = None
+    position: int = 0
+    seconds: int | None = None
 
 
 class CompiledMapping:
@@ -100,6 +107,8 @@ class CompiledMapping:
         fields: In the order of their names, which is the order in the record and in the digest.
 
         children: The fields that hold collections; they stand among the others by their names.
+
+        lookups: Names of the lookups, in the order of a record's entries.
     """
 
     def __init__(
@@ -108,7 +117,10 @@ class CompiledMapping:
         query: Query,
         key: tuple[Field, ...],
         fields: tuple[Field, ...],
+        *,
         children: tuple[ChildField, ...] = (),
+        lookups: tuple[BoundLookup, ...] = (),
+        expiry: BoundExpiry,
     ) -> None:
         self.name = mapping.name
         self.query = query
@@ -118,11 +130,18 @@ class CompiledMapping:
         self.fields = fields
         self.children = children
         self.record = mapping.record
-        self.fingerprint = _fingerprint(mapping, key, fields, children)
-        self._seed = blake2b(bytes.fromhex(self.fingerprint), digest_size=8)
+        self.lookups = tuple(lookup.spec.name for lookup in lookups)
+        self.expiry = expiry.kind
+        self.fingerprint = _fingerprint(mapping, key, fields, children, lookups, expiry)
+        self._lookups = lookups
+        self._expiry = expiry
+        # Asked once a row: most mappings have neither, and should not pay for them.
+        self._extended = bool(lookups) or expiry.kind is not Expiry.NONE
+        self._expires_head = prefixed(mapping.reserved.expires.encode())
+        self._seed = seed_of(self.fingerprint)
         self._values = {f.name: value_of(f.column.kind, f.codec) for f in fields}
         self._plan = tuple(
-            (position, encode, self._spelled(name), _prefixed(name.encode()))
+            (position, encode, self._spelled(name), prefixed(name.encode()))
             for name, position, encode in sorted(
                 self._encoders(), key=lambda encoder: encoder[0].encode()
             )
@@ -130,9 +149,12 @@ class CompiledMapping:
         self._names = tuple(sorted((name for name, _, _ in self._encoders()), key=str.encode))
         self._head = f'{{{quoted(mapping.reserved.version)}:"'.encode()
         self._middle = f'",{quoted(mapping.reserved.digest)}:"'.encode()
+        self._instant = f'",{quoted(mapping.reserved.expires)}:"'.encode()
         self._finish = self._hash if self.record is RecordType.HASH else self._text
         parts = {f.name: (f.position, f.codec.encode) for f in key}
         self._key_plan = tuple(parts[name] for name in mapping.template.names)
+        order = [field.name for field in key]
+        self._key_order = tuple(order.index(name) for name in mapping.template.names)
 
     def _spelled(self, name: str) -> bytes:
         return name.encode() if self.record is RecordType.HASH else f"{quoted(name)}:".encode()
@@ -153,13 +175,13 @@ class CompiledMapping:
         records: list[Record] = []
         keys = []
         rejects = []
-        base = str(first_version(chunk.generation, self.query.revision))
+        base = str(first_version(chunk.generation, self.query.revision)).encode()
         for index, row in enumerate(chunk.rows):
             fault = chunk.faults.get(index)
             if fault is None:
-                version = chunk.versions[index] if chunk.versions else base
+                version = chunk.versions[index].encode() if chunk.versions else base
                 try:
-                    record = self._record(row, version.encode())
+                    record = self._record(row, version)
                 except (Unencodable, UnicodeEncodeError):
                     fault = self._why(row)
                 else:
@@ -174,7 +196,7 @@ class CompiledMapping:
     def _record(self, row: Row, version: bytes) -> Record:
         key = self._render(row)
         fields: list[bytes] = []
-        parts = [_prefixed(key)]
+        parts = [prefixed(key)]
         for position, encode, name, head in self._plan:
             cell = row[position]
             if cell is None:
@@ -182,19 +204,54 @@ class CompiledMapping:
             value = encode(cell)
             fields += (name, value)
             parts += (head, len(value).to_bytes(4, "big"), value)
+        if self._extended:
+            return self._with_extras(row, key, version, fields, parts)
         digest = self._seed.copy()
         digest.update(b"".join(parts))
         return self._finish(key, version, digest.hexdigest().encode(), fields)
 
+    def _with_extras(
+        self, row: Row, key: bytes, version: bytes, fields: list[bytes], parts: list[bytes]
+    ) -> Record:
+        """
+        A record with its instant and its entries in lookups.
+        """
+        expires = self._expires(row, parts)
+        digest = self._seed.copy()
+        digest.update(b"".join(parts))
+        record = self._finish(key, version, digest.hexdigest().encode(), fields, expires)
+        return record._replace(entries=self._entries(fields, row), expires=expires)
+
+    def _expires(self, row: Row, parts: list[bytes]) -> bytes:
+        """
+        The instant of a record; part of its digest where it comes from the row.
+        """
+        if self.expiry is not Expiry.COLUMN:
+            return self._expiry.fixed
+        expires = expires_at(row[self._expiry.position])
+        if expires:
+            parts += (self._expires_head, prefixed(expires))
+        return expires
+
+    def _entries(self, fields: Sequence[bytes], row: Row) -> tuple[Entry, ...]:
+        held = dict(zip(fields[::2], fields[1::2], strict=True))
+        return tuple(lookup.entry(held, row) for lookup in self._lookups)
+
     @staticmethod
-    def _hash(key: bytes, version: bytes, digest: bytes, fields: list[bytes]) -> Record:
+    def _hash(
+        key: bytes, version: bytes, digest: bytes, fields: list[bytes], _: bytes = b""
+    ) -> Record:
         return Record(key, version, digest, tuple(fields))
 
-    def _text(self, key: bytes, version: bytes, digest: bytes, fields: list[bytes]) -> Record:
+    def _text(
+        self, key: bytes, version: bytes, digest: bytes, fields: list[bytes], expires: bytes = b""
+    ) -> Record:
         """
-        One JSON text that begins with version and digest, which the script reads from there.
+        One JSON text that begins with version, digest and expiry, which the script reads there.
         """
         text = [self._head, version, self._middle, digest, b'"']
+        if expires:
+            text[-1:] = [self._instant, expires, b'"']
         for name, value in zip(fields[::2], fields[1::2], strict=True):
             text += (b",", name, value)
         text.append(b"}")
@@ -209,6 +266,28 @@ class CompiledMapping:
             components.append(encode(cell).decode())
         return self.template.render(components)
 
+    def record_key(self, key: Key) -> bytes | None:
+        """
+        The key of the record that a row with this key has, or would have.
+
+        None where it has none: a part is no text of its column's kind, or the key is too long.
+        """
+        components = []
+        for at in self._key_order:
+            field = self.key[at]
+            text = _cell_of(key[at], field.column)
+            if text is None:
+                return None
+            try:
+                encoded = field.codec.encode(text)
+                if field.codec.decode(encoded) != text:
+                    return None
+            except (Unencodable, Undecodable, UnicodeEncodeError):
+                return None
+            components.append(encoded.decode())
+        found = self.template.render(components)
+        return found if len(found) <= MAX_KEY_BYTES else None
+
     def _why(self, row: Row) -> Fault:
         """
         The first column of a row whose cell cannot be encoded, found by trying each alone.
@@ -219,9 +298,29 @@ class CompiledMapping:
             if fault is not None:
                 column, refused = fault
                 return Fault(column, refused.reason, refused.detail)
+        found = found or self._number_fault(row)
         if found is None:
             raise AssertionError("a row was refused that every codec takes")
         return found
+
+    def _number_fault(self, row: Row) -> Fault | None:
+        """
+        The column of an instant or a score that cannot be told.
+        """
+        numbers = [(one.order[0].column, one.order) for one in self._lookups if one.order]
+        for column, (field, score) in numbers:
+            cell = row[field.position]
+            try:
+                if cell is not None:
+                    score(cell)
+            except Unencodable as refused:
+                return Fault(column.name, refused.reason, refused.detail)
+        if self._expiry.column is not None:
+            try:
+                expires_at(row[self._expiry.position])
+            except Unencodable as refused:
+                return Fault(self._expiry.column.name, refused.reason, refused.detail)
+        return None
 
     def _column_fault(self, row: Row) -> Fault | None:
         text = self.record is RecordType.STRING
@@ -244,6 +343,8 @@ class CompiledMapping:
         if len(record.key) > MAX_KEY_BYTES:
             column = self.key[0].column.name
             return Fault(column, "key-too-long", f"gives a key of more than {MAX_KEY_BYTES} bytes")
+        if record.entries and (fault := self._lookup_too_long(record)) is not None:
+            return fault
         size = sum(map(len, record.fields))
         if size > MAX_RECORD_BYTES:
             sizes = {
@@ -254,6 +355,17 @@ class CompiledMapping:
             name = max(sizes, key=sizes.__getitem__)
             column = next((f.column.name for f in self.fields if f.name == name), name)
             return Fault(column, "too-large", f"makes a record of {size} bytes")
+        return None
+
+    def _lookup_too_long(self, record: Record) -> Fault | None:
+        for lookup, entry in zip(self._lookups, record.entries, strict=True):
+            if len(entry.key) > MAX_KEY_BYTES:
+                return Fault(
+                    next((one.name for one in lookup.columns), self.key[0].column.name),
+                    "key-too-long",
+                    f"gives a key of more than {MAX_KEY_BYTES} bytes in the lookup "
+                    f"'{lookup.spec.name}'",
+                )
         return None
 
     def decode(self, stored: Map[bytes, bytes]) -> dict[str, Any]:
@@ -302,6 +414,20 @@ class CompiledMapping:
         """
         return all(field.codec.reversible for field in self.fields)
 
+    def shape(self) -> RecordShape:
+        """
+        What its records look like from outside.
+        """
+        return RecordShape(
+            fingerprint=self.fingerprint,
+            template=self.template.text,
+            reserved=self.reserved.names(),
+            record=self.record,
+            lookups=tuple((one.spec.kind, one.template.text) for one in self._lookups),
+            expiry=self.expiry,
+            revision=self.query.revision,
+        )
+
     def describe(self) -> dict[str, object]:
         """
         The mapping as it was understood, for people and for --json.
@@ -331,6 +457,15 @@ class CompiledMapping:
                 }
                 for query in self.query.collections()
             ],
+            "lookups": [
+                {
+                    "name": one.spec.name,
+                    "type": one.spec.kind.name.lower(),
+                    "key": one.template.text,
+                }
+                for one in self._lookups
+            ],
+            "expires": self.expiry.value or None,
         }
 
 
@@ -345,12 +480,30 @@ def _present(parts: Map[Any, Any], name: str) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> CompiledMapping:
+def _cell_of(part: KeyPart, column: Column) -> str | None:
+    """
+    The cell that a part of a key stands for; None for bytes, which no key column holds.
+    """
+    if isinstance(part, bytes):
+        return None
+    text = str(part)
+    if column.kind is Kind.DECIMAL and column.scale and text.lstrip("-").replace(".", "").isdigit():
+        whole, _, fraction = text.partition(".")
+        return f"{whole}.{fraction.ljust(column.scale, '0')}"
+    return text
+
+
+def compile_mapping(
+    mapping: Mapping, table: Table, *, revision: int = 1, instant: int | None = None
+) -> CompiledMapping:
     """
     Bind a mapping to the table that the catalogue describes.
 
     Args:
         revision: Number of this mapping's revision, the version of rows without capture.
+
+        instant: The source's clock in milliseconds when the run began: what a fixed time to live
+            counts from. Without it no record of such a mapping has an instant, which is for plans.
 
     Raises:
         SchemaMismatch: With every problem, each at its place in the mapping's file.
@@ -358,6 +511,9 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
     binder = _Binder(mapping, table)
     fields = tuple(sorted(binder.fields(), key=lambda field: field.name.encode()))
     key = tuple(binder.key())
+    expiry = binder.expiry(instant)
+    lookups = LookupBinder(mapping, fields)
+    bound_lookups = lookups.bind()
     children = ChildBinder(mapping, table)
     bound = children.bind()
     problems = [
@@ -366,6 +522,8 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
         *binder.where_problems(),
         *binder.clashes(),
         *children.problems,
+        *lookups.problems,
+        *way_back_problems(mapping, table),
     ]
     if problems:
         raise SchemaMismatch(problems)
@@ -383,7 +541,9 @@ def compile_mapping(mapping: Mapping, table: Table, *, revision: int = 1) -> Com
         ChildField(child.name, len(binder.reads) + place, child.collection, child.query)
         for place, child in enumerate(bound)
     )
-    return CompiledMapping(mapping, query, key, fields, collections)
+    return CompiledMapping(
+        mapping, query, key, fields, children=collections, lookups=bound_lookups, expiry=expiry
+    )
 
 
 _UNIQUE = (
@@ -475,6 +635,35 @@ class _Binder:
                 f"Known for it: {known}.",
             )
 
+    def expiry(self, instant: int | None) -> BoundExpiry:
+        """
+        When records expire, with the column that says so among those that are read.
+        """
+        kind, name, seconds = (
+            self.mapping.expiry,
+            self.mapping.ttl_column,
+            self.mapping.ttl_seconds,
+        )
+        if seconds is not None:
+            fixed = b"" if instant is None else b"%d" % (instant + seconds * 1000)
+            return BoundExpiry(kind, fixed, seconds=seconds)
+        if name is None:
+            return BoundExpiry()
+        loc = ("target", "ttl", "column")
+        column = self.table.column(name)
+        if column is None:
+            self._missing(loc, name)
+        elif column.kind not in TEMPORAL:
+            self._problem(
+                loc,
+                "ttl-type",
+                f"Column '{name}' has {_type_of(column)}, which is no instant.",
+                "Choose a date or a timestamp, or give the source a view that has one.",
+            )
+        else:
+            return BoundExpiry(kind, column=column, position=self._position(ColumnRead(column)))
+        return BoundExpiry(kind)
+
     def _position(self, read: ColumnRead) -> int:
         if read not in self._positions:
             self._positions[read] = len(self.reads)
@@ -540,6 +729,8 @@ def _fingerprint(
     key: Sequence[Field],
     fields: Sequence[Field],
     children: Sequence[ChildField],
+    lookups: Sequence[BoundLookup],
+    expiry: BoundExpiry,
 ) -> str:
     """
     Tells two mappings apart that would write other records; comments and order do not count.
@@ -559,6 +750,18 @@ def _fingerprint(
     if children:
         meaning["children"] = [
             _collection_shape(child.query, child.collection) for child in children
+        ]
+    if lookups:
+        specs = [one.spec for one in lookups]
+        meaning["lookups"] = [
+            mapping.reserved.lookups,
+            *sorted([spec.kind.value, spec.template.text, spec.score or ""] for spec in specs),
+        ]
+    if expiry.kind:
+        column = expiry.column
+        meaning["ttl"] = [
+            mapping.reserved.expires,
+            expiry.seconds if column is None else [column.name, column.kind],
         ]
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=16).hexdigest()

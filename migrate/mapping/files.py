@@ -5,6 +5,7 @@ Loads the mapping files of a project, with all problems of all files at once.
 from __future__ import annotations
 
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from pathlib import Path
 
 from migrate.documents.reader import Document, scan
@@ -12,11 +13,31 @@ from migrate.documents.shape import check
 from migrate.errors import InvalidFiles, Problem
 from migrate.mapping.identifiers import table_parts
 from migrate.mapping.lint import lint, lint_together
-from migrate.mapping.schema import ChildSection, FieldSection, MappingFile, MemberSection
+from migrate.mapping.schema import (
+    ChildSection,
+    DeleteSection,
+    FieldSection,
+    IdsSection,
+    LookupSection,
+    MappingFile,
+    MemberSection,
+    TargetSection,
+    TtlColumn,
+    TtlSeconds,
+)
 from migrate.mapping.template import Template
-from migrate.mapping.values import ChildSpec, FieldSpec, Mapping, Reserved
+from migrate.mapping.values import (
+    ChildSpec,
+    DeleteSpec,
+    FieldSpec,
+    IdMaker,
+    IdsSpec,
+    LookupSpec,
+    Mapping,
+    Reserved,
+)
 from migrate.mapping.where import parse_where
-from migrate.model.values import RecordType
+from migrate.model.values import Expiry, LookupKind, RecordType
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 """Other files of a mappings folder, and hidden ones, are left alone."""
@@ -89,8 +110,8 @@ def _files(path: Path, problems: list[Problem]) -> list[Path]:
 def _mapping(model: MappingFile, document: Document) -> Mapping:
     schema, table = table_parts(model.source.table)
     where = model.source.where
-    reserved = model.target.reserved
     fields = model.fields
+    ttl = model.target.ttl
     return Mapping(
         name=model.name,
         file=document.path,
@@ -100,13 +121,50 @@ def _mapping(model: MappingFile, document: Document) -> Mapping:
         template=Template.parse(model.target.key),
         where=None if where is None else parse_where(where),
         where_text=where,
-        reserved=Reserved(reserved.version, reserved.digest, reserved.tombstone),
+        reserved=_reserved(model.target),
         fields=None if fields is None else tuple(_spec(*item) for item in fields.items()),
         children=_children(model.children),
         # Lint refuses the types that are neither; then nobody sees this value.
         record=RecordType.STRING if model.target.type == "string" else RecordType.HASH,
+        lookups=tuple(_lookup(*item) for item in (model.lookups or {}).items()),
+        expiry=_EXPIRY.get(type(ttl), Expiry.NONE),
+        ttl_seconds=ttl.seconds if isinstance(ttl, TtlSeconds) else None,
+        ttl_column=ttl.column if isinstance(ttl, TtlColumn) else None,
+        delete=_delete(model.source.delete),
+        ids=_ids(model.ids, model.source.key),
         document=document,
     )
+
+
+_EXPIRY: Map[type, Expiry] = {TtlSeconds: Expiry.FIXED, TtlColumn: Expiry.COLUMN}
+
+_KINDS: Map[str, LookupKind] = {
+    "string": LookupKind.UNIQUE,
+    "set": LookupKind.SET,
+    "sorted_set": LookupKind.SORTED_SET,
+}
+"""Words of `lookups.NAME.type`."""
+
+
+def _reserved(target: TargetSection) -> Reserved:
+    given = target.reserved
+    return Reserved(given.version, given.digest, given.tombstone, given.lookups, given.expires)
+
+
+def _lookup(name: str, section: LookupSection) -> LookupSpec:
+    template = Template.parse(section.key, fixed=True)
+    return LookupSpec(name, _KINDS[section.type], template, section.unique, section.score)
+
+
+def _delete(section: DeleteSection | None) -> DeleteSpec | None:
+    return None if section is None else DeleteSpec(tuple(section.set.items()))
+
+
+def _ids(section: IdsSection | None, key: Sequence[str]) -> IdsSpec | None:
+    if section is None:
+        return None
+    sequence = None if section.sequence is None else table_parts(section.sequence)
+    return IdsSpec(IdMaker(section.made_by), section.column or key[0], sequence)
 
 
 def _spec(name: str, section: FieldSection | None) -> FieldSpec:

@@ -2,18 +2,29 @@
 Rules of the mapping language that span several keys, or several files.
 
 They read the document itself, not the checked model, so that a mistake in one section does not
-hide those in the others: a value of the wrong shape is the schema's affair and is passed over here.
+hide those in the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from migrate.documents.reader import Document, Loc, words
 from migrate.documents.shape import suggest
 from migrate.errors import Problem
-from migrate.mapping.template import Template, TemplateError
+from migrate.mapping import lint_lookups, lint_return
+from migrate.mapping.partial import (
+    TEMPLATE,
+    Item,
+    fields_of,
+    has,
+    key_of,
+    problem_at,
+    problem_inside,
+    section_at,
+    template_at,
+    value_at,
+)
 from migrate.mapping.values import Reserved
 
 
@@ -28,61 +39,41 @@ def lint_together(documents: Sequence[Document]) -> list[Problem]:
     """
     Every problem between files: names given twice, keys that two mappings could both write.
     """
-    return [*_same_names(documents), *_colliding_templates(documents)]
+    return [*_same_names(documents), *lint_lookups.colliding_keys(documents)]
 
 
 def _not_yet(document: Document) -> Iterator[Problem]:
-    for loc in _NOT_YET:
-        if _has(document, loc):
-            yield _refuse_feature(document, loc, loc[-1])
-    ttl = _value(document, "target", "ttl")
-    if isinstance(ttl, dict) and ttl:
-        yield _refuse_feature(document, ("target", "ttl"), "ttl")
-    kind = _value(document, "target", "type")
+    kind = value_at(document, "target", "type")
     if isinstance(kind, str) and kind.casefold() in ("json", "redisjson"):
-        fix = "Write `type: string` for JSON text, or `type: hash`."
-        yield _refuse_feature(document, ("target", "type"), f"type: {words(kind)}", fix)
-
-
-_NOT_YET: tuple[tuple[str, ...], ...] = (
-    ("lookups",),
-    ("ids",),
-    ("source", "delete"),
-)
-"""Parts of the language that a later version builds."""
-
-
-def _refuse_feature(document: Document, loc: Loc, word: object, fix: str = "") -> Problem:
-    return _problem(
-        document,
-        loc,
-        "not-yet",
-        f"`{word}` is not built yet in this version.",
-        fix or "Remove it.",
-        key=True,
-    )
+        yield problem_at(
+            document,
+            ("target", "type"),
+            "not-yet",
+            f"`type: {words(kind)}` is not built yet in this version.",
+            "Write `type: string` for JSON text, or `type: hash`.",
+            key=True,
+        )
 
 
 def _template_names_the_key(document: Document) -> Iterator[Problem]:
-    key, template = _key(document), _template(document)
+    key, template = key_of(document), template_at(document)
     if not key or template is None:
         return
     for name, start in zip(template.names, template.starts, strict=True):
         if name not in key:
-            line, column = document.inside(_TEMPLATE, start)
-            yield Problem(
-                document.path,
-                line,
-                column,
+            yield problem_inside(
+                document,
+                TEMPLATE,
+                start,
                 "key-template-column",
                 f"The placeholder {{{words(name)}}} is not a column of `source.key`.",
                 suggest(name, key, "Key columns"),
             )
     for name in key:
         if name not in template.names:
-            yield _problem(
+            yield problem_at(
                 document,
-                _TEMPLATE,
+                TEMPLATE,
                 "key-template-column",
                 f"The key column `{words(name)}` is not in the template, so that two rows could "
                 "share one record.",
@@ -90,14 +81,11 @@ def _template_names_the_key(document: Document) -> Iterator[Problem]:
             )
 
 
-_TEMPLATE: Loc = ("target", "key")
-
-
 def _key_columns(document: Document) -> Iterator[Problem]:
-    key = _key(document)
+    key = key_of(document)
     for index, name in enumerate(key):
         if name in key[:index]:
-            yield _problem(
+            yield problem_at(
                 document,
                 ("source", "key", index),
                 "key-column-twice",
@@ -108,14 +96,14 @@ def _key_columns(document: Document) -> Iterator[Problem]:
 
 def _reserved_names(document: Document) -> Iterator[Problem]:
     defaults = Reserved()
-    given = _section(document, "target", "reserved")
+    given = section_at(document, "target", "reserved")
     names: dict[str, str] = {}
     for part, default in zip(_RESERVED, defaults.names(), strict=True):
         name = given.get(part, default)
         if not isinstance(name, str):
             continue
         if name in names:
-            yield _problem(
+            yield problem_at(
                 document,
                 ("target", "reserved", part),
                 "reserved-name",
@@ -123,17 +111,18 @@ def _reserved_names(document: Document) -> Iterator[Problem]:
                 "Give each a name of its own.",
             )
         names.setdefault(name, part)
-    fields = [item.name for item in _fields(document) if not item.dropped]
+    fields = [item.name for item in fields_of(document) if not item.dropped]
     places: list[Loc] = [("fields", name) for name in fields]
-    places += [("children", name) for name in _section(document, "children")]
+    places += [("children", name) for name in section_at(document, "children")]
     for place in places:
         name = str(place[-1])
         if name in names:
-            yield _problem(
+            what = _WORD.get(names[name], names[name])
+            yield problem_at(
                 document,
                 place,
                 "reserved-name",
-                f"`{words(name)}` is the record's own field for its {names[name]}.",
+                f"`{words(name)}` is the record's own field for its {what}.",
                 f"Rename the field, or set another name by `target.reserved.{names[name]}`.",
                 key=True,
             )
@@ -142,19 +131,22 @@ def _reserved_names(document: Document) -> Iterator[Problem]:
 _RESERVED = ("version", "digest", "tombstone", "lookups", "expires")
 """Keys of `target.reserved`, in the order of `Reserved.names`."""
 
+_WORD = {"expires": "expiry"}
+"""What such a field is for, where its key is not the word."""
+
 
 def _child_names(document: Document) -> Iterator[Problem]:
     """
     A collection is a field of the record, or a member of each child, and shares their names.
     """
-    fields = {item.name for item in _fields(document) if not item.dropped}
+    fields = {item.name for item in fields_of(document) if not item.dropped}
     for loc, section in _children(document):
         if len(loc) == len(_CHILD) and loc[-1] in fields:
             yield _same_field(document, loc, "a field of the record")
         named = _names(section.get("columns"))
         for index, name in enumerate(named):
             if name in named[:index]:
-                yield _problem(
+                yield problem_at(
                     document,
                     (*loc, "columns", index),
                     "column-twice",
@@ -171,7 +163,7 @@ _CHILD = ("children", "NAME")
 
 
 def _same_field(document: Document, loc: Loc, what: str) -> Problem:
-    return _problem(
+    return problem_at(
         document,
         loc,
         "field-twice",
@@ -193,20 +185,20 @@ def _children(document: Document, *above: str) -> Iterator[tuple[Loc, dict[str, 
     """
     Every collection at any depth, as far as it can be told from the document.
     """
-    for name in _section(document, *above, "children"):
+    for name in section_at(document, *above, "children"):
         here = (*above, "children", name)
-        section = _section(document, *here)
+        section = section_at(document, *here)
         if section:
             yield here, section
             yield from _children(document, *here)
 
 
 def _masks(document: Document) -> Iterator[Problem]:
-    key = _key(document)
-    for item in _fields(document):
+    key = key_of(document)
+    for item in fields_of(document):
         loc = ("fields", item.name, "mask")
-        if item.column in key and _has(document, loc):
-            yield _problem(
+        if item.column in key and has(document, loc):
+            yield problem_at(
                 document,
                 loc,
                 "key-masked",
@@ -217,16 +209,16 @@ def _masks(document: Document) -> Iterator[Problem]:
 
 
 def _field_columns(document: Document) -> Iterator[Problem]:
-    first: dict[str, _Item] = {}
-    items = _fields(document)
+    first: dict[str, Item] = {}
+    items = fields_of(document)
     for item in items:
         earlier = first.setdefault(item.column, item)
         if earlier is not item:
             yield _twice(document, earlier, item)
-    key = _key(document)
+    key = key_of(document)
     for item in items:
         if item.dropped and item.column in key:
-            yield _problem(
+            yield problem_at(
                 document,
                 ("fields", item.name, "drop"),
                 "key-dropped",
@@ -235,7 +227,7 @@ def _field_columns(document: Document) -> Iterator[Problem]:
                 key=True,
             )
     if items and all(item.dropped for item in items):
-        yield _problem(
+        yield problem_at(
             document,
             ("fields",),
             "no-fields",
@@ -245,15 +237,17 @@ def _field_columns(document: Document) -> Iterator[Problem]:
         )
 
 
-def _twice(document: Document, earlier: _Item, item: _Item) -> Problem:
+def _twice(document: Document, earlier: Item, item: Item) -> Problem:
     loc: Loc = ("fields", item.name)
     column, other = words(item.column), words(earlier.name)
     if earlier.dropped != item.dropped:
         message = f"The column `{column}` is moved and dropped; see the field `{other}`."
-        return _problem(document, loc, "dropped-and-moved", message, "Keep one of them.", key=True)
+        return problem_at(
+            document, loc, "dropped-and-moved", message, "Keep one of them.", key=True
+        )
     message = f"The column `{column}` is in the field `{other}` already."
     fix = "Keep one field a column: the way back could not tell which holds."
-    return _problem(document, loc, "column-twice", message, fix, key=True)
+    return problem_at(document, loc, "column-twice", message, fix, key=True)
 
 
 _RULES: tuple[Callable[[Document], Iterator[Problem]], ...] = (
@@ -264,99 +258,23 @@ _RULES: tuple[Callable[[Document], Iterator[Problem]], ...] = (
     _child_names,
     _masks,
     _field_columns,
+    *lint_lookups.RULES,
+    *lint_return.RULES,
 )
 
 
 def _same_names(documents: Sequence[Document]) -> Iterator[Problem]:
     first: dict[str, Document] = {}
     for document in documents:
-        name = _value(document, "name")
+        name = value_at(document, "name")
         if not isinstance(name, str):
             continue
         earlier = first.setdefault(name, document)
         if earlier is not document:
-            yield _problem(
+            yield problem_at(
                 document,
                 ("name",),
                 "mapping-name-twice",
                 f"The mapping `{words(name)}` is in {earlier.path} as well.",
                 "Rename one of them.",
             )
-
-
-def _colliding_templates(documents: Sequence[Document]) -> Iterator[Problem]:
-    earlier: list[tuple[Document, Template]] = []
-    for document in documents:
-        template = _template(document)
-        if template is None:
-            continue
-        for other, theirs in earlier:
-            if template.overlaps(theirs):
-                name = _value(other, "name")
-                of = f"mapping `{words(name)}`" if isinstance(name, str) else "mapping"
-                yield _problem(
-                    document,
-                    _TEMPLATE,
-                    "key-template-collides",
-                    f"This template and that of {of} in {other.path} can give the same key.",
-                    "Give one of them another prefix.",
-                )
-        earlier.append((document, template))
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """
-    A field as far as it can be told from the document.
-    """
-
-    name: str
-    column: str
-    dropped: bool
-
-
-def _fields(document: Document) -> list[_Item]:
-    found = []
-    for name, value in _section(document, "fields").items():
-        section = value if isinstance(value, dict) else {}
-        column = section.get("column")
-        found.append(
-            _Item(name, column if isinstance(column, str) else name, section.get("drop") is True)
-        )
-    return found
-
-
-def _key(document: Document) -> list[str]:
-    key = _value(document, "source", "key")
-    return [name for name in key if isinstance(name, str)] if isinstance(key, list) else []
-
-
-def _template(document: Document) -> Template | None:
-    text = _value(document, *_TEMPLATE)
-    try:
-        return Template.parse(text) if isinstance(text, str) else None
-    except TemplateError:
-        return None
-
-
-def _value(document: Document, *loc: str | int) -> object:
-    value: object = document.data
-    for part in loc:
-        value = value.get(part) if isinstance(value, dict) else None
-    return None if document.is_broken(loc) else value
-
-
-def _section(document: Document, *loc: str | int) -> dict[str, object]:
-    value = _value(document, *loc)
-    return value if isinstance(value, dict) else {}
-
-
-def _has(document: Document, loc: tuple[str, ...]) -> bool:
-    return loc[-1] in _section(document, *loc[:-1])
-
-
-def _problem(
-    document: Document, loc: Loc, rule: str, message: str, fix: str, *, key: bool = False
-) -> Problem:
-    line, column = document.position(loc, key=key)
-    return Problem(document.path, line, column, rule, message, fix)

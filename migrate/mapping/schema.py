@@ -17,6 +17,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -28,6 +29,9 @@ from migrate.mapping.where import FilterError, parse_where
 
 VERSION = 1
 """Of the mapping language."""
+
+MAX_TTL_SECONDS = 100 * 366 * 24 * 3600
+"""A hundred years: more is a mistake of the unit."""
 
 
 def _check_version(value: object) -> object:
@@ -77,6 +81,14 @@ def _check_template(text: str) -> str:
     return text
 
 
+def _check_lookup_template(text: str) -> str:
+    try:
+        Template.parse(text, fixed=True)
+    except TemplateError as error:
+        raise refuse("key-template", error.message, error.fix, offset=error.offset) from None
+    return text
+
+
 def _check_filter(text: str) -> str:
     try:
         parse_where(text)
@@ -100,12 +112,14 @@ def _check_mask(word: str) -> str:
 
 
 def _check_ttl(value: object) -> object:
+    forms = "`target.ttl` must be none, {seconds: n} or {column: name}"
+    fix = "Write {seconds: 3600} for a time to live, or {column: expires_at} for an instant."
+    if isinstance(value, str) and value != "none":
+        raise refuse("unknown-word", f"{forms}.", fix)
     if not isinstance(value, dict | str):
-        raise refuse(
-            "wrong-type",
-            "`target.ttl` must be none, {seconds: n} or {column: name}.",
-            "Write `ttl: none`, or remove the key.",
-        )
+        raise refuse("wrong-type", f"{forms}.", fix)
+    if isinstance(value, dict) and len({"seconds", "column"} & value.keys()) != 1:
+        raise refuse("ttl-form", f"{forms}: one of the two.", fix)
     return value
 
 
@@ -145,6 +159,7 @@ def _check_field(value: object) -> object:
 Identifier = Annotated[str, AfterValidator(_check_identifier)]
 TableName = Annotated[str, AfterValidator(_check_table)]
 KeyTemplate = Annotated[str, AfterValidator(_check_template)]
+LookupTemplate = Annotated[str, AfterValidator(_check_lookup_template)]
 RowFilter = Annotated[str, AfterValidator(_check_filter)]
 Given = BeforeValidator(_check_given)
 Mask = Annotated[str, AfterValidator(_check_mask), Field(json_schema_extra={"enum": sorted(MASKS)})]
@@ -159,13 +174,42 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
+def _check_column_value(value: object) -> object:
+    if isinstance(value, dict | list | float):
+        raise refuse(
+            "wrong-type",
+            "A column is set to text, a whole number, true, false, null, or `now`.",
+            "Write the value alone; put other numbers in quotes.",
+        )
+    return value
+
+
+ColumnValue = Annotated[
+    Any,
+    BeforeValidator(_check_column_value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "integer"},
+                {"type": "boolean"},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+
+
 class DeleteSection(Section):
     """
     What a delete means on the way back to SQL.
     """
 
-    set: dict[Identifier, str | int | bool | None] = Field(
-        description="Columns to set instead of deleting the row; `now` is the time of the delete.",
+    set: dict[Identifier, ColumnValue] = Field(
+        min_length=1,
+        description="Columns to set instead of deleting the row; `now` is the time of the delete. "
+        "Needs a `where` that looks at one of them, so that the row leaves the mapping.",
+        examples=[{"deleted_at": "now"}],
     )
 
 
@@ -193,16 +237,22 @@ class SourceSection(Section):
     )
     delete: Annotated[DeleteSection | None, Given] = Field(
         default=None,
-        description="What a delete means on the way back. Not built yet in this version.",
+        description="What a delete means on the way back to SQL; without it the row is deleted. "
+        "Checked and kept; nothing uses it before cut-over exists.",
     )
 
 
 class TtlSeconds(Section):
     """
-    Records that expire a fixed time after an instant of the row.
+    Records that expire a fixed time after the run that wrote them began.
     """
 
-    seconds: int = Field(ge=1, description="Seconds to live.")
+    seconds: int = Field(
+        ge=1,
+        le=MAX_TTL_SECONDS,
+        description="Seconds to live, from the beginning of the run by the source's clock.",
+        examples=[86400],
+    )
 
 
 class TtlColumn(Section):
@@ -210,7 +260,11 @@ class TtlColumn(Section):
     Records that expire at an instant that the row holds.
     """
 
-    column: Identifier = Field(description="Column with the instant.")
+    column: Identifier = Field(
+        description="Column with the instant: a date, or a timestamp with or without time zone "
+        "(then UTC). NULL never expires.",
+        examples=["expires_at"],
+    )
 
 
 class ReservedSection(Section):
@@ -255,10 +309,13 @@ class TargetSection(Section):
         default="hash",
         description="How a record is kept: `hash`, or `string` for one text of JSON. The others "
         "are not built in this version.",
+        examples=["string"],
     )
     ttl: Annotated[Ttl, BeforeValidator(_check_ttl)] = Field(
         default="none",
-        description="When a record expires. Only `none` is built in this version.",
+        description="When a record expires: `none`, `{seconds: n}` or `{column: name}`. Kept as "
+        "an instant, which no repetition of a run moves.",
+        examples=[{"column": "expires_at"}],
     )
     reserved: ReservedSection = Field(
         default=ReservedSection(),
@@ -274,21 +331,25 @@ class FieldSection(Section):
     column: Annotated[Identifier | None, Given] = Field(
         default=None,
         description="The column that fills the field; by default the one of the field's name.",
+        examples=["email_address"],
     )
     form: Annotated[Form | None, Given] = Field(
         default=None,
         alias="as",
         description="How the value is written; by default the first form of the column's type.",
+        examples=["epoch_ms"],
     )
     drop: bool = Field(
         default=False,
         description="true: the column never leaves SQL. It is named so that a reader of the "
         "file sees that nobody forgot it.",
+        examples=[True],
     )
     mask: Annotated[Mask | None, Given] = Field(
         default=None,
         description="Write a one-way form instead of the value: `sha256` is the hexadecimal "
         "SHA-256 of the bytes that the field would hold.",
+        examples=["sha256"],
     )
 
     @model_validator(mode="after")
@@ -333,7 +394,10 @@ class ChildSection(Section):
     Rows of another table that become one field of the record.
     """
 
-    table: TableName = Field(description="The child table or view.")
+    table: TableName = Field(
+        description="The child table or view; without a schema it is in the root's.",
+        examples=["user_addresses"],
+    )
     join: dict[Identifier, Identifier] = Field(
         min_length=1,
         description="Column of the child: column of its parent. The parent's columns cover its "
@@ -344,6 +408,7 @@ class ChildSection(Section):
         default=None,
         description="Columns of the child that put the rows in order; NULL comes last. Ties are "
         "broken by the child's own key.",
+        examples=[["position"]],
     )
     columns: Annotated[
         Annotated[
@@ -364,10 +429,12 @@ class ChildSection(Section):
         examples=[["street", "city"]],
     )
     column: Annotated[Identifier | None, Given] = Field(
-        default=None, description="The one column of each child, which becomes a plain value."
+        default=None,
+        description="The one column of each child, which becomes a plain value.",
+        examples=["role"],
     )
     children: Annotated[dict[Identifier, ChildSection] | None, Given] = Field(
-        default=None, description="Rows of further tables inside each child."
+        default=None, description="Rows of further tables inside each child, to any depth."
     )
 
     @model_validator(mode="after")
@@ -392,16 +459,98 @@ class ChildSection(Section):
 
 class LookupSection(Section):
     """
-    A further key that finds the record by another field.
+    A further key that finds records by other fields.
     """
 
     type: Literal["string", "set", "sorted_set"] = Field(
-        default="string", description="What the further key is in Redis."
+        default="string",
+        description="What the further key is in Redis: `string` holds the key of the one record, "
+        "`set` and `sorted_set` hold the keys of many.",
+        examples=["sorted_set"],
     )
-    key: str = Field(description="The further key, with {field} of the record.")
-    unique: bool = Field(default=False, description="At most one record has it.")
+    key: LookupTemplate = Field(
+        description="The further key: text with fields of the record as {field}, or without any. "
+        "Needs a prefix of its own.",
+        examples=["profile:email:{email}"],
+    )
+    unique: bool = Field(
+        default=False,
+        description="true: at most one record has the key. Required for `string`, and for it only.",
+        examples=[True],
+    )
     score: Annotated[Identifier | None, Given] = Field(
-        default=None, description="Field that orders a sorted set."
+        default=None,
+        description="Field that orders a `sorted_set`: a number, a truth value, or a date or time "
+        "(milliseconds since 1970). Required for it, and for it only.",
+        examples=["created_at"],
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        unique = self.type == "string"
+        if unique and not self.unique:
+            raise refuse(
+                "lookup-unique",
+                "A key that holds one record is unique, which has to be said.",
+                "Add `unique: true`, or write `type: set` where several records share a key.",
+                key=True,
+            )
+        if unique and not Template.parse(self.key, fixed=True).names:
+            raise refuse(
+                "lookup-unique",
+                "A unique key without a field would be one key for all records.",
+                "Add a field, for example {email}.",
+                at=("key",),
+            )
+        if not unique and self.unique:
+            raise refuse(
+                "lookup-unique",
+                "A set holds any number of records.",
+                "Remove `unique`, or remove `type` for a key of one record.",
+                at=("unique",),
+                key=True,
+            )
+        self._check_score()
+        return self
+
+    def _check_score(self) -> None:
+        if self.type == "sorted_set" and self.score is None:
+            raise refuse(
+                "lookup-score",
+                "A sorted set needs a field that orders it.",
+                "Add `score:` with the name of a field, or write `type: set`.",
+                key=True,
+            )
+        if self.type != "sorted_set" and self.score is not None:
+            raise refuse(
+                "lookup-score",
+                "Only a sorted set has an order.",
+                "Remove `score`, or write `type: sorted_set`.",
+                at=("score",),
+                key=True,
+            )
+
+
+class IdsSection(Section):
+    """
+    Where new ids come from while Redis is the authority.
+    """
+
+    made_by: Literal["sql", "application"] = Field(
+        description="Who makes the id of a new row: `sql` draws it from a sequence of the source, "
+        "`application` brings its own, such as a uuid.",
+        examples=["sql"],
+    )
+    column: Annotated[Identifier | None, Given] = Field(
+        default=None,
+        description="Column of the key that holds the id; by default the only one.",
+        examples=["id"],
+    )
+    sequence: Annotated[TableName | None, Given] = Field(
+        default=None,
+        description="Sequence of the source that ids are drawn from, and that is set above the "
+        "highest id on the way back; by default the column's own.",
+        examples=["user_profiles_id_seq"],
     )
 
 
@@ -411,10 +560,11 @@ class MappingFile(Section):
     """
 
     version: Annotated[Literal[1], BeforeValidator(_check_version)] = Field(
-        description="Version of the mapping language."
+        description="Version of the mapping language: always 1.", examples=[1]
     )
     name: Annotated[str, AfterValidator(_check_mapping_name)] = Field(
-        description="What every command calls this mapping; unique among all files.",
+        description="What every command calls this mapping: a lower-case letter, then letters, "
+        "digits, _ and -, 63 at most; unique among all files.",
         examples=["user_profiles"],
         json_schema_extra={"pattern": f"^{MAPPING_NAME.pattern}$"},
     )
@@ -434,11 +584,14 @@ class MappingFile(Section):
         description="Rows of other tables, each collection one field of the record.",
     )
     lookups: Annotated[dict[Identifier, LookupSection] | None, Given] = Field(
-        default=None, description="Further keys kept in step. Not built yet in this version."
-    )
-    ids: Annotated[dict[str, Any] | None, Given] = Field(
         default=None,
-        description="Who makes new ids when Redis is the authority. Not built yet in this version.",
+        min_length=1,
+        description="Further keys that find hashes by other fields, kept in step with them.",
+    )
+    ids: Annotated[IdsSection | None, Given] = Field(
+        default=None,
+        description="Where new ids come from while Redis is the authority. Checked and kept; "
+        "nothing uses it before cut-over exists.",
     )
 
 

@@ -1,15 +1,16 @@
 """
-The key template: how the columns of a key become the name of one Redis key.
+The key template: how the columns of a key become the name of one Redis key, and back.
 
 `{column}` is a placeholder, `{{` and `}}` are literal braces, and that is the whole language: no
 format specification, no attribute, no expression. Rendering is injective: two different keys never
-give the same name, whatever their text holds.
+give the same name, whatever their text holds. Lookups use the same templates over fields.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 RESERVED_PREFIX = "profile-migrate:"
@@ -78,11 +79,15 @@ class Template:
     escaped: frozenset[str] = field(repr=False)
     _unsafe: re.Pattern[str] = field(repr=False, compare=False)
     _edges: tuple[bytes, ...] = field(repr=False, compare=False)
+    _form: re.Pattern[str] = field(repr=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str) -> Template:
+    def parse(cls, text: str, *, fixed: bool = False) -> Template:
         """
         The template that a text stands for.
+
+        Args:
+            fixed: It may have no placeholder, which gives one key for all.
 
         Raises:
             TemplateError: It is not one, its keys would not be unique, or not recognisably ours.
@@ -94,7 +99,7 @@ class Template:
                 "Shorten the prefix.",
             )
         names, starts, literals, offsets = _split(text)
-        if not names:
+        if not names and not fixed:
             raise TemplateError(
                 "The template has no placeholder, so that all rows would share one key.",
                 0,
@@ -102,14 +107,17 @@ class Template:
             )
         _check_prefix(literals[0])
         escaped = ALWAYS_ESCAPED | _separators(literals, offsets)
+        unsafe = re.escape("".join(sorted(escaped)))
+        component = f"((?:[^{unsafe}]|%[0-9A-F]{{2}})*)"
         template = cls(
             text=text,
             names=tuple(names),
             starts=tuple(starts),
             literals=tuple(literals),
             escaped=escaped,
-            _unsafe=re.compile("[" + re.escape("".join(sorted(escaped))) + "]"),
+            _unsafe=re.compile(f"[{unsafe}]"),
             _edges=tuple(literal.encode() for literal in literals),
+            _form=re.compile(component.join(map(re.escape, literals))),
         )
         if _meet(template._tokens(), [*RESERVED_PREFIX, _ANYTHING]):
             raise TemplateError(
@@ -138,6 +146,31 @@ class Template:
             parts.append(edge)
         return b"".join(parts)
 
+    def match(self, key: bytes) -> tuple[str | bytes, ...] | None:
+        """
+        The components that render to exactly this key; None for a key that `render` never gives.
+
+        Text where they are text, bytes where only bytes give the key.
+        """
+        try:
+            found = self._form.fullmatch(key.decode())
+        except UnicodeDecodeError:
+            return None
+        if found is None:
+            return None
+        # Each literal between two components holds a character that none of them shows, so that
+        # there is one way to part the key; what is left is whether each escape is one of ours.
+        components = [self._unescape(shown) for shown in found.groups()]
+        known = tuple(component for component in components if component is not None)
+        return known if len(known) == len(components) else None
+
+    @property
+    def prefix(self) -> bytes:
+        """
+        What every key begins with: the bytes before the first placeholder.
+        """
+        return self._edges[0]
+
     def overlaps(self, other: Template) -> bool:
         """
         Whether some key could be rendered by both.
@@ -149,7 +182,9 @@ class Template:
 
     def _escape(self, component: str | bytes) -> bytes:
         if isinstance(component, bytes):
-            return b"".join(map(self._escape_byte, component))
+            if not component.isascii():
+                return b"".join(map(self._escape_byte, component))
+            component = component.decode()
         if self._unsafe.search(component) is None:
             return component.encode()
         return self._unsafe.sub(_percent, component).encode()
@@ -158,6 +193,16 @@ class Template:
         if code >= 0x80 or chr(code) in self.escaped:
             return b"%%%02X" % code
         return bytes((code,))
+
+    def _unescape(self, shown: str) -> str | bytes | None:
+        """
+        The component that is shown so; None where it would be shown otherwise.
+        """
+        raw = _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), shown.encode())
+        candidates: list[str | bytes] = [raw]
+        with suppress(UnicodeDecodeError):
+            candidates.insert(0, raw.decode())
+        return next((one for one in candidates if self._escape(one) == shown.encode()), None)
 
     def _tokens(self) -> list[_Token]:
         component = _Component(self.escaped)
@@ -179,6 +224,7 @@ def _percent(match: re.Match[str]) -> str:
 
 
 _ESCAPE = re.compile("[" + re.escape("".join(sorted(ALWAYS_ESCAPED))) + "]")
+_ESCAPED = re.compile(b"%([0-9A-F]{2})")
 
 
 def _split(text: str) -> tuple[list[str], list[int], list[str], list[int]]:
@@ -211,7 +257,7 @@ def _split(text: str) -> tuple[list[str], list[int], list[str], list[int]]:
 
 
 def _check_name(name: str, earlier: Sequence[str], at: int) -> None:
-    fix = "Write the name of a key column between the braces and nothing else."
+    fix = "Write one name between the braces and nothing else."
     if not name.strip():
         raise TemplateError("This placeholder has no name.", at, fix)
     for offset, character in enumerate(name):

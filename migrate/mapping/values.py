@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from migrate.documents.reader import Document, Loc
 from migrate.errors import Problem
 from migrate.mapping.template import Template
 from migrate.model.filter import Filter
-from migrate.model.values import RecordType
+from migrate.model.values import Expiry, LookupKind, RecordType
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,70 @@ class ChildSpec:
     children: tuple[ChildSpec, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LookupSpec:
+    """
+    Further keys that find records by other fields.
+
+    Args:
+        template: Of the further key; its placeholders are fields of the record, or there is none.
+
+        unique: At most one record has the key.
+
+        score: Field that orders a sorted set.
+    """
+
+    name: str
+    kind: LookupKind
+    template: Template
+    unique: bool = False
+    score: str | None = None
+
+    def fields(self) -> tuple[str, ...]:
+        """
+        Every field that it reads.
+        """
+        return (*self.template.names, *((self.score,) if self.score is not None else ()))
+
+
+NOW = "now"
+"""As a value of `delete`: the time of the delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSpec:
+    """
+    What a delete means on the way back to SQL: columns and what they are set to.
+    """
+
+    columns: tuple[tuple[str, str | int | bool | None], ...]
+
+
+class IdMaker(StrEnum):
+    """
+    Who makes the id of a new row while Redis is the authority.
+    """
+
+    SQL = "sql"
+    APPLICATION = "application"
+
+
+@dataclass(frozen=True, slots=True)
+class IdsSpec:
+    """
+    Where new ids come from while Redis is the authority.
+
+    Args:
+        column: Of the key.
+
+        sequence: Schema and name of the SQL sequence; None is the column's own.
+    """
+
+    made_by: IdMaker
+    column: str
+    sequence: tuple[str | None, str] | None = None
+
+
 _Collection = tuple[Loc, str, ChildSpec]
 
 
@@ -105,6 +170,18 @@ class Mapping:
 
         record: What a record is in Redis.
 
+        lookups: Further keys that find the records, in the order of the file.
+
+        expiry: Where the instant comes from at which a record expires.
+
+        ttl_seconds: After the beginning of the run; where expiry is fixed.
+
+        ttl_column: That holds the instant; where expiry is a column.
+
+        delete: What a delete means on the way back; None removes the row.
+
+        ids: Who makes new ids while Redis is the authority.
+
         document: Where each part was written, for problems that only the live schema shows.
     """
 
@@ -120,6 +197,12 @@ class Mapping:
     fields: tuple[FieldSpec, ...] | None = None
     children: tuple[ChildSpec, ...] = ()
     record: RecordType = RecordType.HASH
+    lookups: tuple[LookupSpec, ...] = ()
+    expiry: Expiry = Expiry.NONE
+    ttl_seconds: int | None = None
+    ttl_column: str | None = None
+    delete: DeleteSpec | None = None
+    ids: IdsSpec | None = None
     document: Document = field(default=Document("", None), repr=False, compare=False)
 
     def collections(self) -> Iterator[tuple[Loc, str, ChildSpec]]:

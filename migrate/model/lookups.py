@@ -3,7 +3,8 @@ The list of a record's entries in lookups, as the record itself carries it.
 
 A record names every further key that may name it, so that whoever replaces or removes it can
 release them without knowing the mapping that made them. Each entry is the letter of its kind, the
-length of its key in bytes, a colon, and the key; they stand in order, without anything between.
+length of its key in bytes, a colon, and the key, in the mapping's order and without anything
+between.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ def entries_text(entries: Iterable[Entry]) -> bytes:
     """
     The list of these entries; empty where none has a key.
     """
-    named = sorted({(entry.kind, entry.key) for entry in entries if entry.key})
-    return b"".join(b"%b%d:%b" % (kind, len(key), key) for kind, key in named)
+    return b"".join(b"%b%d:%b" % (kind, len(key), key) for kind, key, _ in entries if key)
 
 
 def parse_entries(text: bytes) -> tuple[Entry, ...]:

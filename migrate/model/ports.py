@@ -148,6 +148,14 @@ class Loader(Protocol):
         Run id of the server that answered the last write; empty where it may not be asked.
         """
 
+    def lease(self) -> None:
+        """
+        To be called before rows are read: they may be written for a while from now on.
+
+        Only where records expire: a row that was read before an expiry was shortened must not
+        bring back a record that has expired meanwhile.
+        """
+
     def write(self, records: Sequence[Record]) -> Receipt:
         """
         Compare-and-set each record. Writing the same batch again changes nothing.
@@ -156,6 +164,7 @@ class Loader(Protocol):
 
         Raises:
             Fenced: A newer run took over; nothing was written.
+            ReadTooLongAgo: The lease is over; read the rows again.
             TargetLostData: The fence is gone or another's; nothing was written.
             TargetNotWritable: Redis took no writes for as long as we may wait.
             TargetUnavailable: Redis did not answer. Safe to repeat.

@@ -32,8 +32,8 @@ class RecordShape:
 
     fingerprint: str
     template: str
-    reserved: tuple[str, str, str, str, str]
-    record: RecordType
+    reserved: tuple[str, str, str, str, str] = ("_v", "_h", "_t", "_l", "_e")
+    record: RecordType = RecordType.HASH
     lookups: tuple[tuple[LookupKind, str], ...] = ()
     expiry: Expiry = Expiry.NONE
     revision: int = 1

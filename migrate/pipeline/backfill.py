@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from migrate.errors import CaptureChanged, SplitBrain
+from migrate.errors import CaptureChanged, ReadTooLongAgo, SplitBrain
 from migrate.model.events import ChunkCopied, Event, PartitionDone, Throttled
 from migrate.model.ports import (
     Checkpoints,
@@ -48,6 +48,8 @@ class Engine:
         limit: Rows to read at most; None reads them all.
 
         largest: Rows of a chunk at most; smaller where a rate limit is.
+
+        lookups: Names of the mapping's lookups, in the order of a record's entries.
     """
 
     extractor: Extractor
@@ -60,6 +62,7 @@ class Engine:
     stop: Callable[[], None] = lambda: None
     limit: int | None = None
     largest: int = LARGEST_CHUNK
+    lookups: Sequence[str] = ()
 
     def run(self, worker: str) -> Iterator[Event]:
         """
@@ -100,7 +103,23 @@ class Engine:
     def _chunk(
         self, partition: Partition, wanted: int
     ) -> tuple[ChunkCopied | PartitionDone, Partition]:
+        """
+        Copy one chunk, and again with fewer rows where it took longer than rows may be kept.
+        """
+        while True:
+            try:
+                return self._copy(partition, wanted)
+            except ReadTooLongAgo:
+                if wanted == 1:
+                    raise
+                wanted = max(1, wanted // 4)
+                self.stop()
+
+    def _copy(
+        self, partition: Partition, wanted: int
+    ) -> tuple[ChunkCopied | PartitionDone, Partition]:
         watch = _Watch(self.clock)
+        self.loader.lease()
         chunk = self.extractor.read(partition.range, partition.cursor, wanted)
         watch.lap("read")
         if not chunk.keys:
@@ -137,19 +156,14 @@ class Engine:
         Raises:
             SplitBrain: Redis holds a version that SQL, read again, never reached.
         """
-        rejects = []
-        stale: dict[Key, str] = {}
-        for index, outcome in enumerate(receipt.outcomes):
-            key = batch.keys[index]
-            if outcome is Outcome.COLLISION:
-                rejects.append(Reject(key, COLLISION))
-            elif outcome is Outcome.CONFLICT:
-                rejects.append(Reject(key, CONFLICT))
-            elif outcome is Outcome.STALE:
-                stale[key] = receipt.found[index]
+        stale = {
+            key: receipt.found[index]
+            for index, (key, outcome) in enumerate(zip(batch.keys, receipt.outcomes, strict=True))
+            if outcome is Outcome.STALE
+        }
         if stale:
             self._accept_stale(stale)
-        return rejects
+        return list(unwritten(batch, receipt, self.lookups))
 
     def _accept_stale(self, stale: dict[Key, str]) -> None:
         """
@@ -178,8 +192,30 @@ class Engine:
             rows = 0
 
 
-COLLISION = Fault("", "collision", "a key that is not ours is in its place in Redis")
-CONFLICT = Fault("", "conflict", "Redis holds the same version with another content")
+BLOCKED = frozenset({"collision", "duplicate"})
+"""Reasons of rejects that may be none any more once all other rows are written."""
+
+_REFUSED = {
+    Outcome.COLLISION: Fault("", "collision", "a key that is not ours is in its place in Redis"),
+    Outcome.CONFLICT: Fault("", "conflict", "Redis holds the same version with another content"),
+}
+
+_REFUSED_ENTRY = {
+    Outcome.COLLISION: ("collision", "a key that is not ours is in the place of this lookup's"),
+    Outcome.DUPLICATE: ("duplicate", "another record has the entry in this unique lookup"),
+}
+
+
+def unwritten(batch: Batch, receipt: Receipt, lookups: Sequence[str]) -> Iterator[Reject]:
+    """
+    Rejects for the rows whose records were refused by what Redis holds.
+    """
+    for index, (key, outcome) in enumerate(zip(batch.keys, receipt.outcomes, strict=True)):
+        which = receipt.lookups.get(index)
+        if which is not None:
+            yield Reject(key, Fault(lookups[which], *_REFUSED_ENTRY[outcome]))
+        elif outcome in _REFUSED:
+            yield Reject(key, _REFUSED[outcome])
 
 
 def newer(one: str, other: str) -> bool:

@@ -7,16 +7,26 @@ Never reads a row and never saves progress: a batch that was not acknowledged is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-from migrate.errors import Fenced, MigrateError
-from migrate.model.values import Fence, Outcome, Receipt, Record, RecordType, ServerIdentity
-from migrate.target.fence import fence_key, lost
+from migrate.errors import Fenced, MigrateError, ReadTooLongAgo
+from migrate.mapping.template import Template
+from migrate.model.shape import RecordShape
+from migrate.model.values import (
+    Entry,
+    Expiry,
+    Fence,
+    Outcome,
+    Receipt,
+    Record,
+    ServerIdentity,
+)
+from migrate.target.fence import adopted_key, fence_key, lost
 from migrate.target.link import Command, Link, call_of, unexpected, urgent
 from migrate.target.scripts import DRY, MAX_BYTES, MAX_RECORDS, WRITE, Script
 
-TRIP_CALLS = 16
-"""Scripts sent in one round trip at most."""
+TRIP_RECORDS = 16 * MAX_RECORDS
+"""Records sent in one round trip at most."""
 
 TRIP_BYTES = 4 * 1024 * 1024
 """Bytes sent in one round trip at most, unless a single record is larger."""
@@ -24,51 +34,16 @@ TRIP_BYTES = 4 * 1024 * 1024
 RECORD_OVERHEAD = 64
 """Bytes that a record costs on the wire besides its key and values; an estimate for splitting."""
 
-_FOUND = (Outcome.STALE, Outcome.CONFLICT)
+GRACE_MS = 60_000
+"""How long a record outlives its instant: longer than `LEASE_MS`, so that nothing that was read
+before it expired is written after it is gone."""
+
+LEASE_MS = 30_000
+"""How long after they were read rows of a mapping with a time to live may be written."""
+
+_FOUND = frozenset({Outcome.STALE, Outcome.CONFLICT})
+_REFUSED = frozenset({Outcome.DUPLICATE, Outcome.COLLISION})
 _BY_DIGIT = {ord(str(int(outcome))): outcome for outcome in Outcome}
-
-
-class ReservedNames(Protocol):
-    """
-    The names of a record's own fields; a mapping may change them.
-    """
-
-    @property
-    def version(self) -> str:
-        """
-        The field of the version.
-        """
-
-    @property
-    def digest(self) -> str:
-        """
-        The field of the digest.
-        """
-
-    @property
-    def tombstone(self) -> str:
-        """
-        The field that marks a tombstone.
-        """
-
-    @property
-    def lookups(self) -> str:
-        """
-        The field of the record's entries in lookups.
-        """
-
-    @property
-    def expires(self) -> str:
-        """
-        The field of the instant at which the record expires.
-        """
-
-
-def names_of(reserved: ReservedNames) -> tuple[str, str, str]:
-    """
-    The three names in the order in which the scripts take them.
-    """
-    return reserved.version, reserved.digest, reserved.tombstone
 
 
 class ScriptLoader:
@@ -77,6 +52,9 @@ class ScriptLoader:
 
     Several scripts go in one round trip; what was not acknowledged is repeated, which changes
     nothing that was written before. A record whose first answer was lost is counted as SAME.
+
+    Args:
+        adopt: Put aside what is not ours and in a record's place, instead of leaving it.
     """
 
     def __init__(
@@ -84,19 +62,18 @@ class ScriptLoader:
         link: Link,
         mapping: str,
         fence: Fence,
-        reserved: ReservedNames,
+        shape: RecordShape,
         identify: Callable[[], ServerIdentity],
-        kind: RecordType = RecordType.HASH,
+        *,
+        adopt: bool = False,
     ) -> None:
         self._link = link
         self._mapping = mapping
-        self._head: tuple[Any, ...] = (
-            *(fence.mode, fence.epoch, fence.run),
-            *names_of(reserved),
-            kind.value,
-        )
+        self._fence: tuple[Any, ...] = (fence.mode, fence.epoch, fence.run)
+        self._form = _Form(shape)
+        self._adopt = adopt
         self._epoch = fence.epoch
-        self._key = fence_key(mapping)
+        self._deadline: int | None = None
         self._identify = identify
         self._identity = identify()
         self._connections = link.connections
@@ -111,16 +88,23 @@ class ScriptLoader:
         """
         return self._identity.run_id
 
+    def lease(self) -> None:
+        """
+        Rows that are read from now on may be written for a while. See `model.ports.Loader`.
+        """
+        if self._form.expires:
+            self._deadline = self._link.time_ms() + LEASE_MS
+
     def write(self, records: Sequence[Record]) -> Receipt:
         """
         Compare-and-set each record. See `model.ports.Loader`.
         """
         while True:
             before = self._current()
-            replies = _cast(self._link, WRITE, records, self._call, self._refused)
+            replies = _cast(self._link, WRITE, self._calls(records), self._refused)
             # A restart between two round trips may have taken the first one's records with it.
             if self._current().run_id == before.run_id:
-                return _receipt(replies)
+                return _receipt(replies, len(records))
 
     def close(self) -> None:
         """
@@ -133,9 +117,18 @@ class ScriptLoader:
             self._connections = self._link.connections
         return self._identity
 
-    def _call(self, records: Sequence[Record]) -> Command:
-        keys = [self._key, *(record.key for record in records)]
-        return call_of(WRITE, keys, [*self._head, *_arguments(records)])
+    def _calls(self, records: Sequence[Record]) -> Iterator[Call]:
+        deadline = "" if self._deadline is None else self._deadline
+        for slot, places in _by_slot(self._link, records):
+            aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
+            head = (*self._fence, *self._form.words(aside), deadline)
+            fence = fence_key(self._mapping, slot)
+            at = 0
+            for batch, size in batches([records[place] for place in places]):
+                keys = [fence, *(record.key for record in batch)]
+                command = call_of(WRITE, keys, [*head, *self._form.arguments(batch)])
+                yield Call(places[at : at + len(batch)], command, size)
+                at += len(batch)
 
     def _refused(self, reply: list[Any]) -> MigrateError | None:
         if reply[0] == b"OK":
@@ -153,6 +146,12 @@ class ScriptLoader:
                 },
                 next_step=f"profile-migrate status {self._mapping}",
             )
+        if reply[0] == b"LATE":
+            return ReadTooLongAgo(
+                "Rows were read so long ago that they may be older than an expired record.",
+                where={"mapping": self._mapping, "lease_s": LEASE_MS // 1000},
+                next_step="Run the same command again when the stores answer faster.",
+            )
         return unexpected(
             "Redis answered a write with a word that we do not know.", self._link.config
         )
@@ -161,11 +160,18 @@ class ScriptLoader:
 class DryLoader:
     """
     Says what a write would do and writes nothing; needs no fence (`scripts.DRY`).
+
+    It does not see what other records of the same run would change: two of them that want one
+    unique entry are both let through.
     """
 
-    def __init__(self, link: Link, reserved: ReservedNames) -> None:
+    def __init__(
+        self, link: Link, mapping: str, shape: RecordShape, *, adopt: bool = False
+    ) -> None:
         self._link = link
-        self._head = names_of(reserved)
+        self._mapping = mapping
+        self._form = _Form(shape)
+        self._adopt = adopt
 
     @property
     def server(self) -> str:
@@ -174,34 +180,36 @@ class DryLoader:
         """
         return ""
 
+    def lease(self) -> None:
+        """
+        Nothing is written, however late.
+        """
+
     def write(self, records: Sequence[Record]) -> Receipt:
         """
         What would become of each record now. See `model.ports.Loader`.
         """
-        return _receipt(_cast(self._link, DRY, records, self._call, _accept))
+        return _receipt(_cast(self._link, DRY, self._calls(records), _accept), len(records))
 
     def close(self) -> None:
         """
         Nothing to give back: the connections belong to the target.
         """
 
-    def _call(self, records: Sequence[Record]) -> Command:
-        arguments: list[Any] = [*self._head]
-        for record in records:
-            arguments += (record.version, record.digest, 0)
-        return call_of(DRY, [record.key for record in records], arguments)
+    def _calls(self, records: Sequence[Record]) -> Iterator[Call]:
+        for slot, places in _by_slot(self._link, records):
+            aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
+            head = self._form.words(aside)
+            for start in range(0, len(places), MAX_RECORDS):
+                taken = places[start : start + MAX_RECORDS]
+                batch = [records[at] for at in taken]
+                arguments = self._form.arguments(batch, values=False)
+                keys = [record.key for record in batch]
+                yield Call(taken, call_of(DRY, keys, [*head, *arguments]), 0)
 
 
 def _accept(_: list[Any]) -> None:
     return None
-
-
-def _arguments(records: Sequence[Record]) -> list[Any]:
-    arguments: list[Any] = []
-    for _, version, digest, fields, *_ in records:
-        arguments += (version, digest, len(fields))
-        arguments += fields
-    return arguments
 
 
 def size_of(record: Record) -> int:
@@ -209,7 +217,8 @@ def size_of(record: Record) -> int:
     About how many bytes a record takes on the wire.
     """
     fields = record.fields
-    return RECORD_OVERHEAD + len(record.key) + sum(map(len, fields)) + 8 * len(fields)
+    size = RECORD_OVERHEAD + len(record.key) + sum(map(len, fields)) + 8 * len(fields)
+    return size + sum(RECORD_OVERHEAD + len(entry.key) for entry in record.entries)
 
 
 def batches(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], int]]:
@@ -227,34 +236,98 @@ def batches(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], int]]
         yield records[start:], size
 
 
-def _trips(
-    records: Sequence[Record], call: Callable[[Sequence[Record]], Command]
-) -> Iterator[list[Command]]:
-    trip: list[Command] = []
-    bytes_ = 0
-    for batch, size in batches(records):
-        if trip and (len(trip) >= TRIP_CALLS or bytes_ + size > TRIP_BYTES):
+class Call(NamedTuple):
+    """
+    One script call: the positions of its records in what was to be written, and its bytes.
+    """
+
+    places: Sequence[int]
+    command: Command
+    size: int
+
+
+class _Form:
+    """
+    What all records of a mapping have in common, in the words of the scripts.
+    """
+
+    def __init__(self, shape: RecordShape) -> None:
+        self.expires = shape.expiry is not Expiry.NONE
+        self._lookups = len(shape.lookups)
+        self._before = (*shape.reserved, shape.record.value, shape.expiry.value, GRACE_MS)
+        self._after = (Template.parse(shape.template).literals[0].encode(), self._lookups)
+
+    def words(self, aside: bytes) -> tuple[Any, ...]:
+        """
+        Of a call; foreign values are put aside under `aside`, or left where it is empty.
+        """
+        return (*self._before, aside, *self._after)
+
+    def arguments(self, records: Sequence[Record], *, values: bool = True) -> list[Any]:
+        """
+        Of the records of a call.
+        """
+        arguments: list[Any] = []
+        plain = not self.expires and not self._lookups
+        for _, version, digest, fields, entries, expires in records:
+            held = fields if values else ()
+            arguments += (version, digest, len(held))
+            if not plain:
+                arguments += self._extras(entries, expires)
+            arguments += held
+        return arguments
+
+    def _extras(self, entries: Sequence[Entry], expires: bytes) -> Iterator[bytes]:
+        if self.expires:
+            yield expires
+        if self._lookups:
+            for entry in entries:
+                yield from entry
+
+
+def _by_slot(link: Link, records: Sequence[Record]) -> Iterator[tuple[int | None, Sequence[int]]]:
+    """
+    The positions of the records of each slot, in order; one script works in one slot.
+    """
+    if not records:
+        return
+    slots: dict[int | None, list[int]] = {}
+    for at, record in enumerate(records):
+        slots.setdefault(link.slot_of(record.key), []).append(at)
+    yield from slots.items()
+
+
+def _trips(calls: Iterator[Call]) -> Iterator[list[Call]]:
+    trip: list[Call] = []
+    records, bytes_ = 0, 0
+    for call in calls:
+        records += len(call.places)
+        bytes_ += call.size
+        if trip and (records > TRIP_RECORDS or bytes_ > TRIP_BYTES):
             yield trip
-            trip, bytes_ = [], 0
-        trip.append(call(batch))
-        bytes_ += size
+            trip, records, bytes_ = [], len(call.places), call.size
+        trip.append(call)
     if trip:
         yield trip
+
+
+Replies = list[tuple[Sequence[int], list[Any]]]
+"""The answer to each call, with the positions of its records."""
 
 
 def _cast(
     link: Link,
     script: Script,
-    records: Sequence[Record],
-    call: Callable[[Sequence[Record]], Command],
+    calls: Iterator[Call],
     refused: Callable[[list[Any]], MigrateError | None],
-) -> list[list[Any]]:
+) -> Replies:
     """
-    Run every batch until each is acknowledged; replies in the order of the records.
+    Run every call until each is acknowledged.
     """
-    replies: list[list[Any]] = []
-    for trip in _trips(records, call):
-        replies += _acknowledged(link, script, trip, refused)
+    replies: Replies = []
+    for trip in _trips(calls):
+        answers = _acknowledged(link, script, [call.command for call in trip], refused)
+        replies += [(call.places, answer) for call, answer in zip(trip, answers, strict=True)]
     return replies
 
 
@@ -297,13 +370,16 @@ def _acknowledged(
     return [done[at] for at in range(len(calls))]
 
 
-def _receipt(replies: Sequence[list[Any]]) -> Receipt:
-    outcomes: list[Outcome] = []
+def _receipt(replies: Replies, count: int) -> Receipt:
+    outcomes: list[Outcome] = [Outcome.STALE] * count
     found: dict[int, str] = {}
-    for _, digits, *versions in replies:
-        start = len(outcomes)
-        outcomes += [_BY_DIGIT[digit] for digit in digits]
-        if versions:
-            asked = [at for at in range(start, len(outcomes)) if outcomes[at] in _FOUND]
-            found |= {at: v.decode() for at, v in zip(asked, versions, strict=True)}
-    return Receipt(outcomes, found)
+    lookups: dict[int, int] = {}
+    for places, (_, digits, *told) in replies:
+        left = iter(told)
+        for at, digit in zip(places, digits, strict=True):
+            outcome = outcomes[at] = _BY_DIGIT[digit]
+            if outcome in _FOUND:
+                found[at] = next(left).decode()
+            elif outcome in _REFUSED and (which := next(left)):
+                lookups[at] = int(which)
+    return Receipt(outcomes, found, lookups)

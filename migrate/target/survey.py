@@ -13,11 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 from migrate.errors import TargetAccessDenied
+from migrate.model.lookups import entries_text
 from migrate.model.ports import Clock
-from migrate.model.values import Record, RecordType
+from migrate.model.shape import RecordShape
+from migrate.model.values import LookupKind, Record, RecordType
 from migrate.target.fence import RESERVED_PREFIX
 from migrate.target.link import Command, Link, call_of
-from migrate.target.loader import ReservedNames, batches, names_of
+from migrate.target.loader import batches
 from migrate.target.scripts import MEASURE
 
 KEYS_AT_ONCE = 1000
@@ -63,61 +65,62 @@ class Cost:
 
 def scratch_key() -> str:
     """
-    A key that nobody else uses.
+    A key that nobody else uses; longer ones that begin so are in the same slot of a Cluster.
     """
-    return f"{RESERVED_PREFIX}scratch:{uuid4()}"
+    return f"{RESERVED_PREFIX}scratch:{{{uuid4()}}}"
 
 
-def lookup(link: Link, keys: Sequence[bytes], reserved: ReservedNames) -> list[Held]:
+def lookup(link: Link, keys: Sequence[bytes], shape: RecordShape) -> list[Held]:
     """
     What is under each key. Reads only.
     """
     found: list[Held] = []
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        found += _lookup(link, keys[start : start + KEYS_AT_ONCE], reserved)
+        found += _lookup(link, keys[start : start + KEYS_AT_ONCE], shape.reserved)
     return found
 
 
-def measure(
-    link: Link,
-    clock: Clock,
-    records: Sequence[Record],
-    reserved: ReservedNames,
-    kind: RecordType = RecordType.HASH,
-) -> Cost:
+def measure(link: Link, clock: Clock, records: Sequence[Record], shape: RecordShape) -> Cost:
     """
     Write sample records and take them away again, weighing each and timing all.
+
+    A record weighs what its entries in lookups do as well; a further key that several records of
+    the sample share is divided among them.
     """
     sizes: list[int] | None = []
     started = clock.now()
-    calls = [_timed(part, reserved, kind) for part, _ in batches(records)]
+    calls = [_timed(part, shape) for part, _ in batches(records)]
     for call in calls:
         link.patience.call(lambda call=call: link.scripts([call], MEASURE))  # type: ignore[misc]
     seconds = clock.now() - started
     for part, _ in batches(records):
-        weighed = _weigh(link, part, reserved, kind)
+        weighed = _weigh(link, part, shape)
         sizes = None if weighed is None or sizes is None else sizes + weighed
+    if sizes is not None and shape.lookups:
+        more = _weigh_entries(link, records) // max(1, len(records))
+        sizes = [size + more for size in sizes]
     return Cost(None if sizes is None else tuple(sizes), seconds)
 
 
-def _timed(records: Sequence[Record], reserved: ReservedNames, kind: RecordType) -> Command:
-    arguments: list[object] = [*names_of(reserved), kind.value]
+def _timed(records: Sequence[Record], shape: RecordShape) -> Command:
+    arguments: list[object] = [*shape.reserved[:3], shape.record.value]
     for _, version, digest, fields, *_ in records:
         arguments += (version, digest, len(fields), *fields)
     return call_of(MEASURE, [scratch_key()], arguments)
 
 
-def _weigh(
-    link: Link, records: Sequence[Record], reserved: ReservedNames, kind: RecordType
-) -> list[int] | None:
+def _weigh(link: Link, records: Sequence[Record], shape: RecordShape) -> list[int] | None:
     key = scratch_key()
-    names = (reserved.version, reserved.digest)
+    names = shape.reserved
     commands = [*_weighing(key, ("name", "value")), *_weighing(key + PADDING, ("name", "value"))]
-    for _, version, digest, fields, *_ in records:
-        if kind is RecordType.STRING:
+    for _, version, digest, fields, entries, expires in records:
+        if shape.record is RecordType.STRING:
             commands += _weighing(key, fields, "SET")
-        else:
-            commands += _weighing(key, (names[0], version, names[1], digest, *fields))
+            continue
+        own: list[object] = [names[0], version, names[1], digest]
+        own += (names[3], entries_text(entries)) if shape.lookups else ()
+        own += (names[4], expires) if expires else ()
+        commands += _weighing(key, (*own, *fields))
     try:
         short, padded, *weights = link.atomically(commands)[1::3]
     except TargetAccessDenied:
@@ -130,13 +133,37 @@ def _weigh(
     ]
 
 
+def _weigh_entries(link: Link, records: Sequence[Record]) -> int:
+    """
+    Bytes of all further keys that these records need.
+    """
+    members: dict[tuple[bytes, bytes], list[bytes]] = {}
+    for record in records:
+        for kind, key, _ in record.entries:
+            if key:
+                members.setdefault((kind, key), []).append(record.key)
+    commands: list[Command] = []
+    scratch = scratch_key()
+    for (kind, key), held in members.items():
+        # As long a name as the real key's, as far as the scratch prefix allows.
+        name = scratch + "." * max(0, len(key) - len(scratch))
+        if kind == LookupKind.UNIQUE.value.encode():
+            commands += _weighing(name, held[:1], "SET")
+        elif kind == LookupKind.SET.value.encode():
+            commands += _weighing(name, held, "SADD")
+        else:
+            scored = [word for member in held for word in (0, member)]
+            commands += _weighing(name, scored, "ZADD")
+    return sum(int(weight) for weight in link.atomically(commands)[1::3]) if commands else 0
+
+
 def _weighing(key: str, values: Sequence[object], command: str = "HSET") -> list[Command]:
     return [(command, key, *values), ("MEMORY USAGE", key, "SAMPLES", 0), ("UNLINK", key)]
 
 
-def _lookup(link: Link, keys: Sequence[bytes], reserved: ReservedNames) -> list[Held]:
+def _lookup(link: Link, keys: Sequence[bytes], reserved: Sequence[str]) -> list[Held]:
     kinds = [kind.decode() for kind in link.together([("TYPE", key) for key in keys])]
-    names = names_of(reserved)
+    names = reserved[:3]
     readers = {"hash": ("HMGET", *names), "string": ("GETRANGE", 0, HEAD)}
     asked = [
         (readers[kind][0], key, *readers[kind][1:])

@@ -112,7 +112,7 @@ def _steps(database: Database, server: RedisServer) -> Iterator[tuple[str, int]]
             revision=1,
             fingerprint=compiled.fingerprint,
         )
-        loader = target.loader("user_profiles", fence, compiled.reserved)
+        loader = target.loader("user_profiles", fence, compiled.shape())
         chunks: list[Chunk] = []
         batches: list[Batch] = []
 
