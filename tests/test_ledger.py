@@ -26,10 +26,14 @@ from migrate.ledger.lock import Holder, this_process
 from migrate.ledger.store import FINISHED, HALTED, Ledger, MappingState
 from migrate.model.ports import Progress
 from migrate.model.settings import SourceConfig
-from migrate.model.values import Fault, KeyRange, Outcome, Reject
+from migrate.model.shape import RecordShape
+from migrate.model.values import Expiry, Fault, KeyRange, LookupKind, Outcome, Reject
 from tests.servers import PostgresDatabase
 
 Open = Callable[..., Ledger]
+STATE = MappingState(
+    "users", "print", 3, 0, "mine", "redis://a:1/0", "standalone", "redis", "7.0.15", fenced=True
+)
 RANGES = [KeyRange(None, (10,)), KeyRange((10,), (20,))]
 
 
@@ -466,3 +470,150 @@ def test_a_ledger_that_cannot_be_made_says_so() -> None:
         Ledger(config, wall=time.time, sleep=time.sleep)
 
     assert "/proc/no/such/ledger.db" in str(refused.value.where)
+
+
+# --- layouts -------------------------------------------------------------------------------------
+
+
+def make_old(place: Place) -> None:
+    """
+    A ledger as the first version left it.
+    """
+    if place.config.dialect == "sqlite":
+        Path(place.config.database or "").parent.mkdir(parents=True)
+    text = (Path(__file__).parent / "old_ledger.sql").read_text(encoding="utf-8")
+    for statement in text.partition("\n")[2].strip().split(";\n"):
+        place.execute(statement.rstrip(";"))
+
+
+def test_a_ledger_of_layout_1_is_brought_up_to_date(place: Place, opened: Open) -> None:
+    """
+    What it knew is still there, what is new begins at nothing, and it can be used at once.
+    """
+    make_old(place)
+
+    first = opened()
+
+    state, run = first.mapping("users"), first.last_run("users")
+    assert state is not None
+    assert run is not None
+    assert (state.run, state.revision) == ("r1", 3)
+    assert (run.id, run.rows, run.rejected, run.instant) == ("run-1", 10, 1, None)
+    assert (run.outcomes[Outcome.WRITTEN], run.outcomes[Outcome.ADOPTED]) == (7, 0)
+    assert first.shapes("users") == []
+    again = opened()
+    number = begin(again)
+    part = again.claim(number, "w")
+    assert part is not None
+    again.save(number, "users", part, Progress((1,), 1, outcomes={Outcome.EXPIRED: 1}))
+    newest = opened().last_run("users")
+    assert newest is not None
+    assert newest.outcomes[Outcome.EXPIRED] == 1
+
+
+def test_many_that_open_an_old_ledger_at_once_all_can(place: Place, opened: Open) -> None:
+    """
+    One of them brings it up to date, and the others wait for it.
+    """
+    make_old(place)
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: opened(), range(6)))
+
+    assert [ledger.last_run("users") is not None for ledger in found] == [True] * 6
+
+
+def test_an_upgrade_that_fails_changes_nothing(file: Place) -> None:
+    """
+    It is one transaction: a full disk leaves the old layout as it was.
+    """
+    make_old(file)
+
+    with pytest.raises(LedgerFull):
+        file.open(max_page_count="1")
+
+    with closing(sqlite3.connect(file.config.database or "")) as raw:
+        columns = {row[1] for row in raw.execute("PRAGMA table_info(migrate_partition)")}
+        tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master")}
+        assert raw.execute("SELECT layout FROM migrate_ledger").fetchall() == [(1,)]
+    assert "expired" not in columns
+    assert "migrate_journal" not in tables
+
+
+def test_the_instant_of_a_run_is_kept(opened: Open) -> None:
+    """
+    A resume finds the source's clock as it was when the run began.
+    """
+    ledger = opened()
+    ledger.begin_run(
+        "users",
+        kind="backfill",
+        fingerprint="f",
+        tool="0",
+        source="s",
+        target="t",
+        ranges=RANGES,
+        rows_estimated=20,
+        workers=1,
+        instant=1_763_700_000_123,
+    )
+
+    run = opened().last_run("users")
+
+    assert run is not None
+    assert run.instant == 1_763_700_000_123
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+SHAPE = RecordShape(
+    "ab" * 16,
+    "user:{id}",
+    lookups=((LookupKind.UNIQUE, "user:mail:{mail}"),),
+    expiry=Expiry.COLUMN,
+    revision=2,
+)
+
+
+def test_shapes_are_kept_until_they_are_forgotten(opened: Open) -> None:
+    """
+    One a fingerprint; a revision is raised and never lowered; other mappings are not touched.
+    """
+    ledger = opened()
+    older = replace(SHAPE, fingerprint="cd" * 16, revision=1)
+    for shape in (SHAPE, older, replace(SHAPE, revision=5), SHAPE):
+        ledger.keep_shape("users", shape)
+    ledger.keep_shape("others", SHAPE)
+
+    assert opened().shapes("users") == [older, replace(SHAPE, revision=5)]
+    ledger.forget_shapes("users", keep=[SHAPE.fingerprint])
+    assert ledger.shapes("users") == [replace(SHAPE, revision=5)]
+    ledger.forget_shapes("users", keep=[])
+    assert (ledger.shapes("users"), ledger.shapes("others")) == ([], [SHAPE])
+
+
+def test_a_forgotten_mapping_leaves_its_runs(opened: Open) -> None:
+    """
+    State, shapes, rejects and partitions go; the runs say that they were purged, for good.
+    """
+    ledger = opened()
+    ledger.keep_mapping(STATE)
+    ledger.keep_shape("users", SHAPE)
+    ledger.keep_shape("others", SHAPE)
+    run = begin(ledger)
+    part = ledger.claim(run, "w")
+    assert part is not None
+    ledger.save(run, "users", part, Progress((1,), 1, rejects=[reject(1)]))
+
+    ledger.forget_mapping("users")
+
+    assert ledger.mapping("users") is None
+    assert (ledger.shapes("users"), ledger.count_rejects("users")) == ([], {})
+    assert ledger.shapes("others") == [SHAPE]
+    last = ledger.last_run("users")
+    assert last is not None
+    assert (last.id, last.status, last.partitions) == (run, "purged", 0)
+    begin(ledger)
+    place_of = opened().last_run("users")
+    assert place_of is not None
+    assert place_of.status == "running"

@@ -291,6 +291,15 @@ PATHS = {
         "ledger-lost-or-full",
         _BEGIN + "status taken fence start-over" + _END + " verify-ledger",
     ),
+    "purged": (
+        "purge-a-target",
+        _BEGIN + "readers status look purge verify-gone verify-fence verify-journal",
+    ),
+    "purged-but-changed": (
+        "purge-a-target",
+        _BEGIN + "readers status !look !purge changed-look changed verify-gone verify-fence"
+        " verify-journal",
+    ),
 }
 """The ways through the books that are rehearsed below, by the name of the bad state."""
 
@@ -757,3 +766,34 @@ def _damage(project: Project) -> None:
     for extra in file.parent.glob("ledger.db-*"):
         extra.unlink()
     file.write_bytes(b"\xa5" * file.stat().st_size)
+
+
+def test_our_records_go(scene: Scene) -> None:
+    """
+    Everything that was written is removed; the keys of others, neighbours by name, are not.
+    """
+    scene.project.run("backfill", "user_profiles")
+    client = scene.server.client()
+    others = {b"profile:1:settings": b"x", b"profile:*": b"y"}
+    client.mset(others)
+
+    scene.walk("purged", {"readers": lambda: None}).to_the_end()
+
+    assert set(client.keys()) == {*others, b"profile-migrate:fence:user_profiles"}
+
+
+def test_records_that_others_changed_are_looked_at_first(scene: Scene) -> None:
+    """
+    They stay until a person says that they may go.
+    """
+    scene.project.run("backfill", "user_profiles")
+    client = scene.server.client()
+    changed = next(client.scan_iter("profile:*"))
+    client.hset(changed, "note", "mine")
+
+    walk = scene.walk("purged-but-changed", {"readers": lambda: None})
+    walk.through("changed-look")
+    assert client.keys("profile:*") == [changed]
+    walk.to_the_end()
+
+    assert client.keys() == [b"profile-migrate:fence:user_profiles"]

@@ -23,6 +23,7 @@ from migrate.ops.console import encodable
 from migrate.ops.metrics import RunMetrics
 from migrate.ops.progress import Progress, progress_on
 from migrate.ops.tables import TICK, Summary, summary
+from migrate.pipeline.sweep import Fate
 from migrate.workers.backfill import Backfill, Report, Request
 
 
@@ -38,6 +39,11 @@ from migrate.workers.backfill import Backfill, Report, Request
     is_flag=True,
     help="Forget the checkpoints; take the mapping and the target as they are now.",
 )
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Put values that are in the place of records aside, for the way back.",
+)
 @click.option("--accept-eviction", is_flag=True, help="The target may drop records: I know.")
 @click.option(
     "--metrics-textfile",
@@ -47,7 +53,7 @@ from migrate.workers.backfill import Backfill, Report, Request
 )
 @json_option
 @pass_app
-def backfill(
+def backfill(  # noqa: PLR0913 - one for each option
     app: AppContext,
     mapping: str,
     *,
@@ -55,6 +61,7 @@ def backfill(
     limit: int | None,
     dry_run: bool,
     start_over: bool,
+    adopt: bool,
     accept_eviction: bool,
     metrics_textfile: Path | None,
 ) -> int:
@@ -70,7 +77,7 @@ def backfill(
       profile-migrate backfill user_profiles --workers 2
     """
     chosen = app.mapping(mapping)
-    request = Request(workers, dry_run, limit, start_over, accept_eviction)
+    request = Request(workers, dry_run, limit, start_over, accept_eviction, adopt)
     face = _Face(app, mapping, metrics_textfile)
     with StopFlag() as stop:
         job = Backfill(
@@ -184,6 +191,9 @@ class _Face:
             yield "Dry run: nothing was written."
         elif not report.complete:
             yield "The limit is reached; the run is not complete."
+        if report.settled:
+            yield f"Their place was taken at first, moved at the end: {report.settled:,}."
+        yield from _left_behind(report)
         if report.open_rejects:
             reasons = ", ".join(f"{count:,} {name}" for name, count in report.open_rejects.items())
             yield f"Not moved, kept with their reason: {reasons}."
@@ -196,6 +206,27 @@ class _Face:
         if not report.complete:
             return f"profile-migrate backfill {self._mapping}"
         return f"profile-migrate status {self._mapping}"
+
+
+_FATES = {
+    Fate.REMOVED: "removed",
+    Fate.BURIED: "replaced by a tombstone",
+    Fate.CHANGED: "kept, for somebody else changed them",
+}
+
+
+def _left_behind(report: Report) -> Iterator[str]:
+    """
+    What became of the records that a changed mapping left behind.
+    """
+    if report.left_behind is None:
+        return
+    fates = report.left_behind.fates
+    parts = [f"{fates[fate]:,} {words}" for fate, words in _FATES.items() if fates.get(fate)]
+    yield f"Left behind by the earlier mapping: {', '.join(parts) or 'nothing'}."
+    if report.left_behind.kept:
+        keys = ", ".join(repr(key)[1:] for key in report.left_behind.kept)
+        yield f"Kept: {keys}."
 
 
 def _notices(report: Report) -> Iterator[str]:
@@ -220,6 +251,13 @@ def _as_json(report: Report) -> dict[str, Any]:
         **{outcome.name.lower(): report.outcomes.get(outcome, 0) for outcome in Outcome},
         "rejected": report.rejected,
         "open_rejects": dict(report.open_rejects),
+        "settled": report.settled,
+        "left_behind": None
+        if report.left_behind is None
+        else {
+            **{fate.value: report.left_behind.fates.get(fate, 0) for fate in _FATES},
+            "kept": [repr(key)[2:-1] for key in report.left_behind.kept],
+        },
         "partitions_redone": report.redone,
         "seconds": round(report.seconds, 3),
         "throttled_seconds": round(report.throttled_s, 3),

@@ -14,14 +14,16 @@ import click
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, json_option
 from migrate.errors import ExitCode
-from migrate.ledger.store import Ledger, has_ledger
+from migrate.ledger.access import open_ledger
+from migrate.ledger.store import has_ledger
 from migrate.model.events import Waiting
 from migrate.model.values import Outcome
 from migrate.ops.console import one_line
 from migrate.ops.tables import human_bytes, human_duration, human_rate
 from migrate.source.store import SqlSource
+from migrate.stages.change import Change
 from migrate.stages.ledger_checks import Known
-from migrate.stages.plan import HEADROOM, Memory, Plan, Planner, Verdict
+from migrate.stages.plan import HEADROOM, Memory, Plan, Planner, Verdict, shown
 from migrate.target.retry import SystemClock
 from migrate.target.store import RedisTarget
 
@@ -73,7 +75,7 @@ def _planner(app: AppContext, stack: ExitStack, workers: int, *, show_values: bo
 
     known = Known()
     if has_ledger(settings.ledger, sleep=time.sleep, notify=tell):
-        ledger = Ledger(settings.ledger, wall=time.time, sleep=time.sleep, notify=tell)
+        ledger = open_ledger(settings.ledger, wall=time.time, notify=tell)
         known = Known(stack.enter_context(closing(ledger)))
     source = SqlSource.open(settings.source, tell)
     stack.enter_context(closing(source))
@@ -124,6 +126,7 @@ def _plan_as_json(one: Plan) -> dict[str, Any]:
         "begins": one.beginning.way,
         "begins_what": one.beginning.what,
         "begins_fix": one.beginning.next_step or None,
+        "change": None if one.change is None else _change_as_json(one.change),
         "rows": one.rows,
         "rows_exact": one.exact,
         "rows_done": one.beginning.rows_done,
@@ -148,6 +151,17 @@ def _plan_as_json(one: Plan) -> dict[str, Any]:
     }
 
 
+def _change_as_json(change: Change) -> dict[str, Any]:
+    return {
+        "written": change.written,
+        "replaced": change.replaced,
+        "removed": change.removed,
+        "tombstones": change.buried,
+        "kept": change.kept,
+        "kept_examples": [shown(key) for key in change.examples],
+    }
+
+
 # --- for people ---------------------------------------------------------------------------------
 
 
@@ -167,6 +181,10 @@ def _facts(one: Plan) -> Iterator[tuple[str, str]]:
     yield "begins", one.beginning.what if one.beginning.way else f"REFUSED: {one.beginning.what}"
     if one.beginning.next_step:
         yield "fix", one.beginning.next_step
+    if one.change is not None:
+        yield "change", _change(one.change)
+    for kept in one.change.examples if one.change else ():
+        yield "kept", f"{shown(kept)} was changed by somebody else"
     told = "counted" if one.exact else "the server's estimate"
     parts = "partition" if one.partitions == 1 else "partitions"
     yield "rows", f"{one.rows:,} ({told}), about {one.partitions:,} {parts}"
@@ -178,6 +196,17 @@ def _facts(one: Plan) -> Iterator[tuple[str, str]]:
         yield "collision", f"{key} is there as {kind} and not ours"
     for command in sample.commands:
         yield "command", command
+
+
+def _change(change: Change) -> str:
+    """
+    Of records of an earlier form of the mapping.
+    """
+    return (
+        f"with the mapping as it is now about {change.written:,} records are written and "
+        f"{change.replaced:,} replaced; of the earlier ones {change.removed:,} are removed, about "
+        f"{change.buried:,} become tombstones, {change.kept:,} are kept"
+    )
 
 
 def _added(one: Plan) -> str:

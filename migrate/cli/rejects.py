@@ -17,9 +17,9 @@ import click
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Group, json_option, mapping_argument
 from migrate.errors import ExitCode, OutputFailed, UsageProblem
+from migrate.ledger.access import open_ledger
 from migrate.ledger.keys import show
 from migrate.ledger.store import Ledger, OpenReject
-from migrate.model.events import silent
 from migrate.ops.tables import table
 from migrate.workers.rejects import Export, Replay
 
@@ -132,7 +132,7 @@ def replay(app: AppContext, mapping: str) -> int:
 
 
 def _ledger(app: AppContext) -> Ledger:
-    return Ledger(app.settings.ledger, wall=time.time, sleep=time.sleep, notify=silent)
+    return open_ledger(app.settings.ledger, wall=time.time)
 
 
 def _teller(app: AppContext) -> Callable[[Any], None]:

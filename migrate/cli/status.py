@@ -15,7 +15,8 @@ import click
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, json_option
 from migrate.errors import ExitCode
-from migrate.ledger.store import FINISHED, RUNNING, Ledger, Lock, RunState
+from migrate.ledger.access import open_ledger
+from migrate.ledger.store import FINISHED, PURGED, RUNNING, Lock, RunState
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Outcome
 from migrate.ops.tables import human_duration, human_rate, table
@@ -53,6 +54,8 @@ class Standing:
             return "running"
         if self.run.status == FINISHED:
             return "complete"
+        if self.run.status == PURGED:
+            return "purged"
         return "interrupted" if self.run.status == RUNNING else "incomplete"
 
     @property
@@ -62,7 +65,7 @@ class Standing:
         """
         if self.state == "running":
             return "profile-migrate status --watch"
-        if self.run is None:
+        if self.run is None or self.state == "purged":
             return f"profile-migrate plan {self.mapping}"
         if self.state != "complete":
             return f"profile-migrate backfill {self.mapping}"
@@ -107,7 +110,7 @@ def _look(app: AppContext, names: list[str]) -> list[Standing]:
     config = app.settings.ledger
     if _is_missing(config):
         return [Standing(name) for name in names]
-    ledger = Ledger(config, wall=time.time, sleep=time.sleep)
+    ledger = open_ledger(config, wall=time.time)
     with closing(ledger):
         return [
             Standing(name, ledger.last_run(name), ledger.lock_of(name), ledger.count_rejects(name))

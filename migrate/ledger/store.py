@@ -7,8 +7,8 @@ A save that may have been committed before its reply was lost is recognised and 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +31,15 @@ from sqlalchemy import (
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LockHeld, UsageProblem
-from migrate.ledger import keys, tables
+from migrate.ledger import journal, keys, tables
+from migrate.ledger.journal import JournalEntry, Note
 from migrate.ledger.lock import LEASE_S, Holder, this_process
 from migrate.ledger.retry import attempt
+from migrate.ledger.upgrade import upgrade
 from migrate.model.events import Notify, silent
 from migrate.model.ports import Partition, Progress
 from migrate.model.settings import SourceConfig
+from migrate.model.shape import RecordShape
 from migrate.model.values import Fault, Key, KeyRange, Outcome, Reject
 
 T = TypeVar("T")
@@ -44,6 +47,9 @@ T = TypeVar("T")
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 PENDING, CLAIMED, DONE = "pending", "claimed", "done"
 RUNNING, FINISHED, HALTED = "running", "finished", "halted"
+PURGED = "purged"
+"""A run whose records were removed again."""
+
 BUSY_TIMEOUT_MS = 10_000
 
 
@@ -72,6 +78,10 @@ class MappingState:
 class RunState:
     """
     One run and the sums over its partitions.
+
+    Args:
+        instant: The source's clock when it began, in milliseconds since 1970; None where nothing
+            depends on it.
     """
 
     id: str
@@ -95,6 +105,7 @@ class RunState:
     rows: int
     rejected: int
     outcomes: Mapping[Outcome, int]
+    instant: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +182,21 @@ class Ledger:
         )
 
     def _prepare(self, connection: Connection) -> None:
-        tables.metadata.create_all(connection)
+        # Two programs may make, or bring up to date, one ledger: the second waits and sees it done.
+        tables.wait_for_others(connection, tables.OPENING)
+        tables.layout.create(connection, checkfirst=True)
         found = connection.scalar(select(tables.layout.c.layout))
-        if found is None:
-            connection.execute(insert(tables.layout).values(layout=tables.LAYOUT))
-        elif found != tables.LAYOUT:
+        if found is not None and not tables.FIRST_LAYOUT <= found <= tables.LAYOUT:
             raise LedgerDamaged(
                 "The ledger was written by another version of profile-migrate.",
                 where={"ledger": self.address, "layout": found, "known": tables.LAYOUT},
                 next_step="Use the version that wrote it, or name another ledger.",
             )
+        tables.metadata.create_all(connection)
+        if found is None:
+            connection.execute(insert(tables.layout).values(layout=tables.LAYOUT))
+        elif found < tables.LAYOUT:
+            upgrade(connection, found)
 
     # --- mappings ---------------------------------------------------------------------------
 
@@ -205,6 +221,104 @@ class Ledger:
 
         self._transact(work)
 
+    def forget_mapping(
+        self, mapping: str, *, keep_shapes: bool = False, note: Note | None = None
+    ) -> None:
+        """
+        Forget what was written, after all of it was removed. Runs and journal stay.
+
+        Args:
+            keep_shapes: Records that others have changed are still there.
+
+            note: What the journal says of it, in the same transaction.
+        """
+
+        def work(connection: Connection) -> None:
+            runs = select(tables.run.c.id).where(tables.run.c.mapping == mapping)
+            part = tables.partition
+            connection.execute(delete(part).where(part.c.run.in_(runs.scalar_subquery())))
+            tables_of = [tables.reject.c.mapping, tables.mapping.c.name]
+            if not keep_shapes:
+                tables_of.append(tables.shape.c.mapping)
+            for column in tables_of:
+                connection.execute(delete(column.table).where(column == mapping))
+            table = tables.run
+            connection.execute(
+                update(table).where(table.c.mapping == mapping).values(status=PURGED)
+            )
+            if note is not None:
+                journal.append(connection, note, self._wall())
+
+        self._transact(work)
+
+    # --- shapes -----------------------------------------------------------------------------
+
+    def keep_shape(self, mapping: str, shape: RecordShape) -> None:
+        """
+        Remember how records are about to be written; its revision is never lowered.
+        """
+        table = tables.shape
+        here = (table.c.mapping == mapping) & (table.c.fingerprint == shape.fingerprint)
+
+        def work(connection: Connection) -> None:
+            text = connection.scalar(select(table.c.shape).where(here).with_for_update())
+            revision = shape.revision
+            if text is not None:
+                revision = max(revision, RecordShape.from_json(text).revision)
+                connection.execute(delete(table).where(here))
+            kept = replace(shape, revision=revision)
+            connection.execute(
+                insert(table).values(
+                    mapping=mapping, fingerprint=shape.fingerprint, shape=kept.to_json()
+                )
+            )
+
+        self._transact(work)
+
+    def shapes(self, mapping: str) -> list[RecordShape]:
+        """
+        Every way in which records of a mapping may be in the target, oldest revision first.
+        """
+        table = tables.shape
+        query = select(table.c.shape).where(table.c.mapping == mapping)
+        rows = self._transact(lambda connection: connection.scalars(query).all())
+        found = [RecordShape.from_json(text) for text in rows]
+        return sorted(found, key=lambda shape: (shape.revision, shape.fingerprint))
+
+    def forget_shapes(self, mapping: str, keep: Collection[str]) -> None:
+        """
+        Forget the shapes with other fingerprints: nothing of them is in the target any more.
+        """
+        table = tables.shape
+        others = table.c.fingerprint.not_in(list(keep))
+        statement = delete(table).where(table.c.mapping == mapping, others)
+        self._transact(lambda connection: connection.execute(statement))
+
+    # --- journal ----------------------------------------------------------------------------
+
+    def note(self, note: Note) -> JournalEntry:
+        """
+        Add a line to the journal, chained to the one before it.
+        """
+        return self._transact(lambda connection: journal.append(connection, note, self._wall()))
+
+    def journal(self, mapping: str | None = None) -> Iterator[JournalEntry]:
+        """
+        The journal in order, of one mapping or all of it, read page by page.
+        """
+        after = 0
+        while page := self._transact(
+            lambda connection, after=after: journal.page(connection, mapping, after)  # type: ignore[misc]
+        ):
+            yield from page
+            after = page[-1].seq
+
+    def last_entry(self, mapping: str) -> JournalEntry | None:
+        """
+        The newest line of a mapping.
+        """
+        return self._transact(lambda connection: journal.last(connection, mapping))
+
     # --- runs -------------------------------------------------------------------------------
 
     def begin_run(  # noqa: PLR0913 - one row of the ledger, named column by column
@@ -219,9 +333,13 @@ class Ledger:
         ranges: Sequence[KeyRange],
         rows_estimated: int,
         workers: int,
+        instant: int | None = None,
     ) -> str:
         """
         Write down a run and its partitions in one transaction; an unfinished one is set aside.
+
+        Args:
+            instant: The source's clock when the run began, in milliseconds since 1970.
 
         Returns:
             The id of the run.
@@ -243,6 +361,7 @@ class Ledger:
             "updated_at": now,
             "seconds": 0.0,
             "throttled_s": 0.0,
+            "instant": instant,
         }
         zero = dict.fromkeys(("token", "saves", "rows", "rejected", *tables.OUTCOMES), 0)
         parts = [
@@ -272,13 +391,12 @@ class Ledger:
         Partitions of earlier runs go; their sums stay with no run that could be resumed.
         """
         table = tables.run
-        earlier = select(table.c.id).where(table.c.mapping == mapping, table.c.status != FINISHED)
+        left = (table.c.mapping == mapping) & table.c.status.not_in((FINISHED, PURGED))
+        earlier = select(table.c.id).where(left)
         connection.execute(
             delete(tables.partition).where(tables.partition.c.run.in_(earlier.scalar_subquery()))
         )
-        connection.execute(
-            delete(table).where(table.c.mapping == mapping, table.c.status != FINISHED)
-        )
+        connection.execute(delete(table).where(left))
 
     def resume_run(self, run: str, *, workers: int) -> None:
         """
@@ -684,9 +802,9 @@ def _all_of(query: Select[Any]) -> Callable[[Connection], Sequence[Row[Any]]]:
 
 def _rejected(progress: Progress) -> int:
     """
-    Rejects that have no outcome of their own; collisions and conflicts are counted as outcomes.
+    Rejects that have no outcome of their own; a record that was refused is counted as that.
     """
-    unwritten = (Outcome.COLLISION, Outcome.CONFLICT)
+    unwritten = (Outcome.COLLISION, Outcome.CONFLICT, Outcome.DUPLICATE)
     return len(progress.rejects) - sum(progress.outcomes.get(kind, 0) for kind in unwritten)
 
 

@@ -5,19 +5,30 @@ The ledger's tables. They live at `ledger:` in the configuration and never in th
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    event,
+    text,
 )
+from sqlalchemy.schema import ExecutableDDLElement
 
-LAYOUT = 1
+LAYOUT = 2
 """Of these tables; a ledger with a higher one belongs to a newer version of the tool."""
+
+FIRST_LAYOUT = 1
+"""The oldest one that is brought up to date in place."""
+
+OPENING, APPENDING = 0x70726F65, 0x70726F66
+"""Of PostgreSQL's advisory locks: what only one at a time may do."""
 
 metadata = MetaData()
 
@@ -60,6 +71,7 @@ run = Table(
     Column("finished_at", Float),
     Column("seconds", Float, nullable=False),
     Column("throttled_s", Float, nullable=False),
+    Column("instant", BigInteger),
 )
 
 OUTCOMES = (
@@ -81,7 +93,7 @@ partition = Table(
     Column("saves", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
     Column("rejected", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in OUTCOMES),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in OUTCOMES),
     Column("seconds", Float, nullable=False),
     Column("server", String(64)),
     Column("written_at", Float),
@@ -113,3 +125,78 @@ lock = Table(
     Column("since", Float, nullable=False),
     Column("lease_until", Float, nullable=False),
 )
+
+shape = Table(
+    "migrate_shape",
+    metadata,
+    Column("mapping", String(63), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("shape", Text, nullable=False),
+)
+
+journal = Table(
+    "migrate_journal",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("mapping", String(63), nullable=False, index=True),
+    Column("run", String(36)),
+    Column("epoch", BigInteger),
+    Column("step", String(32), nullable=False),
+    Column("phase", String(8), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+_REFUSE = "the journal is only ever added to"
+
+_GUARDS = (
+    (
+        "sqlite",
+        (
+            "CREATE TRIGGER migrate_journal_no_update BEFORE UPDATE ON migrate_journal "
+            f"BEGIN SELECT RAISE(ABORT, '{_REFUSE}'); END"
+        ),
+    ),
+    (
+        "sqlite",
+        (
+            "CREATE TRIGGER migrate_journal_no_delete BEFORE DELETE ON migrate_journal "
+            f"BEGIN SELECT RAISE(ABORT, '{_REFUSE}'); END"
+        ),
+    ),
+    (
+        "postgresql",
+        (
+            "CREATE OR REPLACE FUNCTION migrate_journal_refuse() RETURNS trigger LANGUAGE plpgsql "
+            f"AS $$ BEGIN RAISE EXCEPTION '{_REFUSE}'; END $$"
+        ),
+    ),
+    (
+        "postgresql",
+        (
+            "CREATE TRIGGER migrate_journal_append_only BEFORE UPDATE OR DELETE OR TRUNCATE "
+            "ON migrate_journal FOR EACH STATEMENT EXECUTE FUNCTION migrate_journal_refuse()"
+        ),
+    ),
+)
+"""Made with the journal's table: a slip of the hand changes no line of it."""
+
+for _dialect, _statement in _GUARDS:
+    _guard: ExecutableDDLElement = DDL(_statement)  # type: ignore[no-untyped-call]
+    event.listen(journal, "after_create", _guard.execute_if(dialect=_dialect))
+
+ADDED: dict[int, tuple[Column[int], ...]] = {
+    2: (partition.c.expired, partition.c.duplicate, partition.c.adopted, run.c.instant)
+}
+"""Columns that a layout added to tables of an earlier one; whole tables are made as they are."""
+
+
+def wait_for_others(connection: Connection, lock: int) -> None:
+    """
+    Be the only one to do this until the transaction ends. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})

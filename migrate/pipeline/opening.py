@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from migrate.errors import MappingChanged, TargetChanged, TargetTaken
+from migrate.errors import MappingChanged, Refused, TargetChanged, TargetTaken
 from migrate.ledger.store import MappingState
 from migrate.model.values import ServerIdentity
 from migrate.target.fence import FenceState
+from migrate.target.removal import CLOSED, PURGED
 
 
 class Way(StrEnum):
@@ -38,7 +39,7 @@ class Opening:
     Args:
         run: Identity of this migration's data in the target, for the fence.
 
-        expected: The run that the fence holds now; None where there is no fence.
+        expected: The run that the fence holds now; None where there is none, or not in every slot.
 
         revision: Of the mapping, the version of rows without capture.
     """
@@ -56,7 +57,7 @@ def new_run() -> str:
     return str(uuid.uuid4())
 
 
-def decide(
+def decide(  # noqa: PLR0913 - what is known, what is there, what is asked for
     mapping: str,
     fingerprint: str,
     known: MappingState | None,
@@ -65,6 +66,7 @@ def decide(
     *,
     empty: Callable[[], bool],
     start_over: bool = False,
+    written: int = 0,
     make_run: Callable[[], str] = new_run,
 ) -> Opening:
     """
@@ -77,16 +79,26 @@ def decide(
 
         empty: Whether the target holds no key at all; asked only where it matters.
 
+        written: The highest revision that the ledger's shapes name: a purge may have left records
+            of it that others had changed.
+
     Raises:
+        Refused: The records are being purged.
         TargetTaken: The fence belongs to another migration.
         TargetChanged: The target is another server, or lost the fence but not its data.
         MappingChanged: The mapping would write other records than those that are there.
     """
+    if fence is not None and fence.mode == CLOSED:
+        raise _closed(mapping, fence)
     if start_over:
         return _start_over(fingerprint, known, fence, make_run())
+    if fence is not None and _is_purged(known, fence):
+        before = max(written, fence.revision, known.revision if known else 0)
+        return Opening(Way.FIRST, make_run(), fence.run, before + 1)
     if known is None or not known.fenced:
-        return _first(mapping, fingerprint, known, fence, make_run)
-    if fence is not None and fence.run != known.run:
+        opening = _first(mapping, fingerprint, known, fence, make_run)
+        return replace(opening, revision=written + 1) if known is None else opening
+    if fence is not None and (fence.run != known.run or fence.mixed):
         raise _taken(mapping, fence)
     _same_target(mapping, known, fence, identity, empty)
     if known.fingerprint != fingerprint:
@@ -95,8 +107,26 @@ def decide(
             where={"mapping": mapping, "expected": known.fingerprint, "found": fingerprint},
             next_step=f"Undo the change, or run: profile-migrate backfill {mapping} --start-over",
         )
-    way = Way.REDO if fence is None else Way.CONTINUE
-    return Opening(way, known.run, fence.run if fence else None, known.revision)
+    # A node of a Cluster that lost its fences has lost its records with them.
+    whole = fence is not None and not fence.missing
+    way = Way.CONTINUE if whole else Way.REDO
+    return Opening(way, known.run, known.run if whole else None, known.revision)
+
+
+def _is_purged(known: MappingState | None, fence: FenceState) -> bool:
+    """
+    Whether the fence is what a purge of our own records left, for a while.
+    """
+    ours = known is None or not known.fenced or known.run == fence.run
+    return fence.mode == PURGED and ours
+
+
+def _closed(mapping: str, fence: FenceState) -> Refused:
+    return Refused(
+        "The records of this mapping are being purged, and nobody may write them.",
+        where={"mapping": mapping, "run": fence.run, "epoch": fence.epoch},
+        next_step=f"Finish it with: profile-migrate rollback {mapping} --purge",
+    )
 
 
 def _first(
@@ -112,7 +142,7 @@ def _first(
         and known.fingerprint == fingerprint
         and (fence is None or fence.run == known.run)
     ):
-        expected = fence.run if fence else None
+        expected = fence.run if fence and not fence.missing else None
         return Opening(Way.FIRST, known.run, expected, known.revision)
     if fence is not None:
         raise _taken(mapping, fence)

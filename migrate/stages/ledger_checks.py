@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrate.ledger.access import open_ledger
 from migrate.ledger.store import Ledger, MappingState, has_ledger
 from migrate.model.events import Notify
 from migrate.model.settings import SourceConfig
@@ -55,7 +56,7 @@ def ledger_checks(
         if not has_ledger(config, sleep=sleep, notify=notify):
             return Known()
         # Opening it begins a write: a ledger that takes none shows here.
-        ledger = Ledger(config, wall=wall, sleep=sleep, notify=notify)
+        ledger = open_ledger(config, wall=wall, sleep=sleep, notify=notify)
         return Known(stack.enter_context(closing(ledger)))
 
     known = yield from opened(name, make)

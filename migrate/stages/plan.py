@@ -20,10 +20,12 @@ from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping as ProfileMapping
 from migrate.model.ports import Clock, Loader
 from migrate.model.settings import ThrottleConfig
+from migrate.model.shape import RecordShape
 from migrate.model.values import Batch, KeyRange, Kind, Outcome, Record, RecordType, Table
 from migrate.pipeline.opening import Opening, Way, decide
 from migrate.pipeline.scope import find_table, partitions_for
 from migrate.source.store import SqlSource
+from migrate.stages.change import Change, foresee
 from migrate.stages.ledger_checks import Known
 from migrate.target.health import TargetHealth, unsafe
 from migrate.target.store import RedisTarget
@@ -150,6 +152,8 @@ class Plan:
         new_records: Of these, those that are not there yet: the ones that take more memory.
 
         seconds: For the rows that are left, on `workers` processes; None where not measured.
+
+        change: What becomes of records of an earlier form of the mapping; None without any.
     """
 
     mapping: str
@@ -163,6 +167,7 @@ class Plan:
     cost: Cost
     seconds: float | None
     workers: int
+    change: Change | None = None
 
     @property
     def added_bytes(self) -> int | None:
@@ -257,13 +262,17 @@ class Planner:
         health = self.target.health()
         first = compile_mapping(mapping, table)
         beginning, opening = self._begin(first, health)
-        compiled = compile_mapping(mapping, table, revision=opening.revision if opening else 1)
+        over = opening or self._start_over(first)
+        compiled = compile_mapping(mapping, table, revision=over.revision)
         rows, exact = self._count(compiled)
         chunk = self.source.sample(compiled.query, SAMPLE_ROWS)
         batch = compiled.encode(chunk)
         sample = self._sample(compiled, batch, len(chunk.keys))
         cost = self._cost(compiled, table, batch, health)
         records = _scaled(rows, sample.records, sample.rows)
+        new_records = _scaled(records, sample.outcomes[Outcome.WRITTEN], sample.records)
+        replaced = _scaled(records, sample.outcomes[Outcome.REPLACED], sample.records)
+        earlier = self._earlier(compiled)
         return Plan(
             mapping=mapping.name,
             beginning=beginning,
@@ -271,11 +280,21 @@ class Planner:
             exact=exact,
             partitions=partitions_for(rows, self.workers),
             records=records,
-            new_records=_scaled(records, sample.outcomes[Outcome.WRITTEN], sample.records),
+            new_records=new_records,
             sample=sample,
             cost=cost,
             seconds=self._seconds(cost, max(0, rows - beginning.rows_done)),
             workers=self.workers,
+            change=foresee(
+                self.target,
+                earlier,
+                compiled,
+                self.clock,
+                written=new_records,
+                replaced=replaced,
+            )
+            if earlier
+            else None,
         )
 
     def memory(self, plans: Sequence[Plan]) -> Memory:
@@ -305,6 +324,28 @@ class Planner:
         except Refused as error:
             return Beginning(None, error.what, error.next_step), None
         return self._hindrance(compiled, health) or self._promise(compiled, opening), opening
+
+    def _start_over(self, compiled: CompiledMapping) -> Opening:
+        """
+        What the way out of a refusal would begin with.
+        """
+        return decide(
+            compiled.name,
+            compiled.fingerprint,
+            self.known.mapping(compiled.name),
+            self.target.fence(compiled.name),
+            self.target.identity(),
+            empty=self.target.is_empty,
+            start_over=True,
+        )
+
+    def _earlier(self, compiled: CompiledMapping) -> list[RecordShape]:
+        """
+        Other shapes in which records of this mapping may be there.
+        """
+        ledger = self.known.ledger
+        shapes = ledger.shapes(compiled.name) if ledger else []
+        return [shape for shape in shapes if shape.fingerprint != compiled.fingerprint]
 
     def _hindrance(self, compiled: CompiledMapping, health: TargetHealth) -> Beginning | None:
         """
@@ -345,14 +386,14 @@ class Planner:
         return self.source.count(compiled.query), True
 
     def _sample(self, compiled: CompiledMapping, batch: Batch, rows: int) -> Sample:
-        loader: Loader = self.target.dry_loader(compiled.reserved)
+        loader: Loader = self.target.dry_loader(compiled.name, compiled.shape())
         outcomes = loader.write(batch.records).outcomes if batch.records else ()
         taken = [
             record.key
             for record, outcome in zip(batch.records, outcomes, strict=True)
             if outcome is Outcome.COLLISION
         ]
-        held = self.target.lookup(taken[:EXAMPLES], compiled.reserved)
+        held = self.target.lookup(taken[:EXAMPLES], compiled.shape())
         return Sample(
             rows=rows,
             records=len(batch.records),
@@ -374,7 +415,7 @@ class Planner:
         unmeasured = _unmeasurable(health)
         if unmeasured or not batch.records:
             return Cost(None, unmeasured or "the sample has no record", seconds)
-        found = self.target.measure(batch.records, compiled.reserved, compiled.record)
+        found = self.target.measure(batch.records, compiled.shape())
         seconds["write"] = found.seconds / len(batch.records)
         if found.sizes is None:
             return Cost(None, "this user may not run MEMORY USAGE", seconds)

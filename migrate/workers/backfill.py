@@ -4,10 +4,9 @@ A whole backfill: take the lock, decide how to begin, hand out the work, write d
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from migrate import __version__
@@ -18,12 +17,11 @@ from migrate.errors import (
     MigrateError,
     UnsafeTarget,
 )
-from migrate.ledger.lock import LEASE_S
+from migrate.ledger.access import held, open_ledger
 from migrate.ledger.store import (
     FINISHED,
     HALTED,
     Ledger,
-    Lock,
     MappingState,
     RunState,
 )
@@ -32,16 +30,18 @@ from migrate.mapping.values import Mapping
 from migrate.model.events import ChunkCopied, Event, Notify, Throttled
 from migrate.model.ports import Extractor
 from migrate.model.settings import Settings
-from migrate.model.values import GENERATION_DIGITS, Fence, KeyRange, Outcome, Table
+from migrate.model.values import GENERATION_DIGITS, Expiry, Fence, KeyRange, Outcome, Table
 from migrate.pipeline.backfill import FIRST_CHUNK
 from migrate.pipeline.opening import Opening, Way, decide
 from migrate.pipeline.scope import find_table, partitions_for
+from migrate.pipeline.sweep import Fate, Swept
 from migrate.source.store import SqlSource
 from migrate.target.fence import FenceState
 from migrate.target.health import unsafe
 from migrate.target.store import RedisTarget
+from migrate.workers.leftovers import Leftovers
 from migrate.workers.local import run_local
-from migrate.workers.stopping import Requested, StoppableClock
+from migrate.workers.stopping import Requested, StoppableClock, check
 from migrate.workers.work import Job
 
 ROUNDS = 3
@@ -59,6 +59,8 @@ class Request:
         start_over: Forget the checkpoints and take the target and mapping as they are now.
 
         accept_eviction: The user knows that the target may drop records.
+
+        adopt: Put values that are not ours aside instead of rejecting their rows.
     """
 
     workers: int = 1
@@ -66,6 +68,7 @@ class Request:
     limit: int | None = None
     start_over: bool = False
     accept_eviction: bool = False
+    adopt: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +84,11 @@ class Report:
         rows, outcomes, rejected: Of this execution alone.
 
         run: Sums over all executions of the run; None for a dry run.
+
+        settled: Rows whose place was taken at first and that could be written at the end.
+
+        left_behind: What became of records that a changed mapping left behind; None where there
+            were none.
 
         open_rejects: In the ledger now, by reason.
     """
@@ -98,6 +106,8 @@ class Report:
     throttled_s: float = 0.0
     complete: bool = False
     run: RunState | None = None
+    settled: int = 0
+    left_behind: Swept | None = None
     open_rejects: dict[str, int] = field(default_factory=dict)
 
     def count(self, event: Event) -> None:
@@ -117,10 +127,15 @@ class Report:
         """
         Of a backfill that came to its end.
         """
-        unwritten = self.outcomes.get(Outcome.COLLISION, 0) + self.outcomes.get(Outcome.CONFLICT, 0)
+        unwritten = sum(self.outcomes.get(outcome, 0) for outcome in _UNWRITTEN)
         if self.open_rejects or (self.dry_run and self.rejected + unwritten):
             return ExitCode.DIFFERENCES
+        if self.left_behind is not None and self.left_behind.fates.get(Fate.CHANGED):
+            return ExitCode.DIFFERENCES
         return ExitCode.DONE
+
+
+_UNWRITTEN = (Outcome.COLLISION, Outcome.CONFLICT, Outcome.DUPLICATE)
 
 
 class Backfill:
@@ -186,14 +201,18 @@ class Backfill:
         if self._request.dry_run:
             yield from self._dry_run(source, target, compiled, table)
             return
-        ledger = stack.enter_context(closing(self._ledger()))
+        ledger = stack.enter_context(
+            closing(
+                open_ledger(
+                    self._settings.ledger,
+                    wall=time.time,
+                    sleep=self._clock.sleep,
+                    notify=self._notify,
+                )
+            )
+        )
         stack.enter_context(held(ledger, self._mapping.name))
         yield from self._wet_run(ledger, source, target, compiled, table)
-
-    def _ledger(self) -> Ledger:
-        return Ledger(
-            self._settings.ledger, wall=time.time, sleep=self._clock.sleep, notify=self._notify
-        )
 
     # --- dry --------------------------------------------------------------------------------
 
@@ -215,6 +234,8 @@ class Backfill:
             run=None,
             ranges=tuple(ranges),
             limit=self._request.limit,
+            adopt=self._request.adopt,
+            instant=_instant(source, self._mapping),
         )
         self._ready(self.report)
         yield from run_local(job, self._requested, self._notify)
@@ -231,6 +252,7 @@ class Backfill:
         table: Table,
     ) -> Iterator[Event]:
         self._refuse_unsafe(target)
+        target.refuse_unfit(compiled.name, compiled.shape())
         extractor = source.extractor(compiled.query, table)
         with closing(extractor):
             opening = self._open(ledger, target, compiled)
@@ -241,11 +263,12 @@ class Backfill:
                 )
             generation = _generation(extractor, [KeyRange()])
             fence = self._begin(ledger, target, compiled, opening, generation)
-            run = self._resume(ledger, target, compiled, opening)
-            if run is None:
-                rows = source.count(compiled.query, estimate=True)
-                ranges = extractor.split(partitions_for(rows, self._request.workers))
-                run = self._plan(ledger, target, source, compiled, ranges, rows)
+            last = self._resume(ledger, target, compiled, opening)
+            if last is not None:
+                run, instant = last.id, last.instant
+            else:
+                instant = _instant(source, self._mapping)
+                run = self._plan(ledger, source, compiled, extractor, instant)
         job = Job(
             settings=self._settings,
             mapping=self._mapping,
@@ -256,9 +279,23 @@ class Backfill:
             run=run,
             workers=1 if self._request.limit is not None else self._request.workers,
             limit=self._request.limit,
+            adopt=self._request.adopt,
+            instant=instant,
         )
         self._ready(self.report)
-        yield from self._execute(ledger, target, job, run)
+        leftovers = Leftovers(
+            ledger=ledger,
+            source=source,
+            target=target,
+            compiled=compile_mapping(
+                self._mapping, table, revision=opening.revision, instant=instant
+            ),
+            table=table,
+            fence=fence,
+            clock=self._clock,
+            stop=lambda: check(self._requested),
+        )
+        yield from self._execute(ledger, target, job, run, leftovers)
 
     def _refuse_unsafe(self, target: RedisTarget) -> None:
         for concern in unsafe(target.health()):
@@ -279,6 +316,7 @@ class Backfill:
             target.identity(),
             empty=target.is_empty,
             start_over=self._request.start_over,
+            written=max((shape.revision for shape in ledger.shapes(compiled.name)), default=0),
         )
 
     def _begin(
@@ -312,6 +350,8 @@ class Backfill:
                 )
             )
 
+        # Whoever removes records later knows them by their shape; it is written down before any is.
+        ledger.keep_shape(compiled.name, replace(compiled.shape(), revision=opening.revision))
         if opening.way is not Way.CONTINUE:
             keep(fenced=False)
         fence = target.begin(
@@ -329,7 +369,7 @@ class Backfill:
 
     def _resume(
         self, ledger: Ledger, target: RedisTarget, compiled: CompiledMapping, opening: Opening
-    ) -> str | None:
+    ) -> RunState | None:
         """
         The unfinished run to go on with, or None where a new one has to be planned.
         """
@@ -345,17 +385,20 @@ class Backfill:
         self.report.rows_estimated = last.rows_estimated
         resumed = ledger.last_run(compiled.name)
         self.report.rows_before = resumed.rows if resumed else 0
-        return last.id
+        return last
 
     def _plan(
         self,
         ledger: Ledger,
-        target: RedisTarget,
         source: SqlSource,
         compiled: CompiledMapping,
-        ranges: list[KeyRange],
-        rows: int,
+        extractor: Extractor,
+        instant: int | None,
     ) -> str:
+        """
+        Divide the rows that there are now, and write down a run over them.
+        """
+        rows = source.count(compiled.query, estimate=True)
         self.report.rows_estimated = rows
         return ledger.begin_run(
             compiled.name,
@@ -363,18 +406,25 @@ class Backfill:
             fingerprint=compiled.fingerprint,
             tool=__version__,
             source=self._settings.source.address,
-            target=target.identity().address,
-            ranges=ranges,
+            target=self._settings.redis["target"].address,
+            ranges=extractor.split(partitions_for(rows, self._request.workers)),
             rows_estimated=rows,
             workers=self._request.workers,
+            instant=instant,
         )
 
-    def _execute(self, ledger: Ledger, target: RedisTarget, job: Job, run: str) -> Iterator[Event]:
+    def _execute(
+        self, ledger: Ledger, target: RedisTarget, job: Job, run: str, leftovers: Leftovers
+    ) -> Iterator[Event]:
         status, code, error = HALTED, int(ExitCode.FAILED), None
         began = self._clock.now()
         try:
             yield from self._rounds(ledger, target, job, run)
             self.report.complete = ledger.partitions_left(run) == 0
+            if self.report.complete:
+                # An old record may hold the unique entry that a new one waits for.
+                self.report.left_behind = leftovers.sweep()
+                self.report.settled = leftovers.settle()
             status = FINISHED if self.report.complete else HALTED
             code = int(ExitCode.DONE)
         except MigrateError as failed:
@@ -460,9 +510,16 @@ def _revision_there(extractor: Extractor, target: RedisTarget, compiled: Compile
     """
     chunk = extractor.read(KeyRange(), None, FIRST_CHUNK)
     keys = [record.key for record in compiled.encode(chunk).records]
-    versions = (held.version for held in target.lookup(keys, compiled.reserved) if held.ours)
+    versions = (held.version for held in target.lookup(keys, compiled.shape()) if held.ours)
     found = [version for version in versions if version and len(version) <= GENERATION_DIGITS]
     return max(map(int, found), default=0)
+
+
+def _instant(source: SqlSource, mapping: Mapping) -> int | None:
+    """
+    The source's clock in milliseconds since 1970, where records expire some time after it.
+    """
+    return int(source.facts().now * 1000) if mapping.expiry is Expiry.FIXED else None
 
 
 def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:
@@ -470,33 +527,3 @@ def _generation(extractor: Extractor, ranges: list[KeyRange]) -> int:
     The capture generation that the next chunk will carry.
     """
     return extractor.read(ranges[0], None, 1).generation if ranges else 0
-
-
-@contextmanager
-def held(ledger: Ledger, mapping: str) -> Iterator[Lock]:
-    """
-    Hold a mapping's lock and renew it while the block runs.
-    """
-    lock = ledger.lock(mapping)
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(LEASE_S / 3):
-            try:
-                if not ledger.renew(lock):
-                    return  # taken over: the fence keeps us from writing
-            except MigrateError:
-                continue  # the run itself will meet the same trouble and say so
-
-    thread = threading.Thread(target=renew, name="lock-lease", daemon=True)
-    thread.start()
-    try:
-        yield lock
-    finally:
-        over.set()
-        thread.join()
-        try:
-            ledger.unlock(lock)
-        except MigrateError:
-            # A lock that cannot be given back lapses with this process.
-            over.set()

@@ -5,29 +5,26 @@ What can be done with rows that were not moved: show them with their values, or 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from migrate.errors import TargetChanged
+from migrate.ledger.access import held, open_ledger
 from migrate.ledger.keys import show
 from migrate.ledger.store import Ledger, OpenReject
-from migrate.mapping.compile import CompiledMapping, compile_mapping
+from migrate.mapping.compile import compile_mapping
 from migrate.mapping.values import Mapping
 from migrate.model.events import Notify, silent
-from migrate.model.ports import Extractor, Loader
+from migrate.model.ports import Extractor
 from migrate.model.settings import Settings
-from migrate.model.values import Batch, Key, Outcome, Receipt, Reject
-from migrate.pipeline.backfill import COLLISION, CONFLICT
+from migrate.model.values import Key
 from migrate.pipeline.scope import find_table
 from migrate.source.store import SqlSource
 from migrate.target.store import RedisTarget
-from migrate.workers.backfill import held
-
-PAGE = 500
-"""Rejects read from the ledger, and rows from the source, at once."""
+from migrate.workers.again import PAGE, Again
 
 
 @dataclass(slots=True)
@@ -67,18 +64,20 @@ class Replay:
         """
         name = self._mapping.name
         with ExitStack() as stack:
-            ledger = stack.enter_context(closing(_ledger(self._settings, self._notify)))
+            ledger = stack.enter_context(
+                closing(open_ledger(self._settings.ledger, wall=time.time, notify=self._notify))
+            )
             if not ledger.count_rejects(name):
                 return self._report
             stack.enter_context(held(ledger, name))
-            extractor, compiled, loader = self._open(stack, ledger)
-            entries = ledger.rejects(name)
-            while page := list(islice(entries, PAGE)):
-                self._page(ledger, extractor, compiled, loader, page)
+            for tried in self._open(stack, ledger).everything():
+                self._report.tried += tried.tried
+                self._report.moved += tried.moved
+                self._report.gone += tried.gone
             self._report.open_rejects = ledger.count_rejects(name)
         return self._report
 
-    def _open(self, stack: ExitStack, ledger: Ledger) -> tuple[Extractor, CompiledMapping, Loader]:
+    def _open(self, stack: ExitStack, ledger: Ledger) -> Again:
         name = self._mapping.name
         source = stack.enter_context(closing(SqlSource.open(self._settings.source, self._notify)))
         target = stack.enter_context(
@@ -86,7 +85,13 @@ class Replay:
         )
         state, fence = ledger.mapping(name), target.fence(name)
         table = find_table(source, self._mapping)
-        compiled = compile_mapping(self._mapping, table, revision=state.revision if state else 1)
+        last = ledger.last_run(name)
+        compiled = compile_mapping(
+            self._mapping,
+            table,
+            revision=state.revision if state else 1,
+            instant=last.instant if last else None,
+        )
         if (
             state is None
             or fence is None
@@ -107,34 +112,7 @@ class Replay:
             fingerprint=state.fingerprint,
         )
         extractor = stack.enter_context(closing(source.extractor(compiled.query, table)))
-        return extractor, compiled, target.loader(name, taken, compiled.reserved, compiled.record)
-
-    def _page(
-        self,
-        ledger: Ledger,
-        extractor: Extractor,
-        compiled: CompiledMapping,
-        loader: Loader,
-        page: Sequence[OpenReject],
-    ) -> None:
-        keys = [entry.reject.key for entry in page]
-        batch = compiled.encode(extractor.fetch(keys))
-        receipt = loader.write(batch.records)
-        again = [*batch.rejects, *_unwritten(batch, receipt)]
-        present = {*batch.keys, *(reject.key for reject in batch.rejects)}
-        left = {reject.key for reject in again}
-        settled = [key for key in keys if key not in left]
-        ledger.settle(compiled.name, settled, again)
-        self._report.tried += len(keys)
-        self._report.gone += sum(1 for key in keys if key not in present)
-        self._report.moved += sum(1 for key in settled if key in present)
-
-
-def _unwritten(batch: Batch, receipt: Receipt) -> Iterator[Reject]:
-    faults = {Outcome.COLLISION: COLLISION, Outcome.CONFLICT: CONFLICT}
-    for key, outcome in zip(batch.keys, receipt.outcomes, strict=True):
-        if outcome in faults:
-            yield Reject(key, faults[outcome])
+        return Again(ledger, extractor, compiled, target.loader(name, taken, compiled.shape()))
 
 
 class Export:
@@ -152,7 +130,9 @@ class Export:
         One object a reject; `row` is None where SQL no longer has the row.
         """
         with ExitStack() as stack:
-            ledger = stack.enter_context(closing(_ledger(self._settings, silent)))
+            ledger = stack.enter_context(
+                closing(open_ledger(self._settings.ledger, wall=time.time))
+            )
             extractor: Extractor | None = None
             names: list[str] = []
             if self._with_values:
@@ -198,7 +178,3 @@ def _exported(entry: OpenReject, rows: dict[Key, dict[str, Any]] | None) -> dict
     if rows is not None:
         line["row"] = rows.get(reject.key)
     return line
-
-
-def _ledger(settings: Settings, notify: Notify) -> Ledger:
-    return Ledger(settings.ledger, wall=time.time, sleep=time.sleep, notify=notify)

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from migrate.ledger.access import open_ledger
 from migrate.ledger.store import Ledger
 from migrate.mapping.compile import compile_mapping
 from migrate.mapping.values import Mapping
@@ -36,6 +37,10 @@ class Job:
         ranges: Of a dry run, which asks no ledger for them.
 
         workers: How many share the rate limit.
+
+        adopt: Put values that are not ours aside instead of rejecting their rows.
+
+        instant: The source's clock in ms when the run began, for records that expire after it.
     """
 
     settings: Settings
@@ -48,6 +53,8 @@ class Job:
     ranges: tuple[KeyRange, ...] = ()
     workers: int = 1
     limit: int | None = None
+    adopt: bool = False
+    instant: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +95,22 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
         target = stack.enter_context(
             closing(RedisTarget.open(job.settings.redis["target"], notify, clock))
         )
-        compiled = compile_mapping(job.mapping, job.table, revision=job.revision)
+        compiled = compile_mapping(
+            job.mapping, job.table, revision=job.revision, instant=job.instant
+        )
         extractor = stack.enter_context(closing(source.extractor(compiled.query, job.table)))
         loader: Loader
         checkpoints: Checkpoints
         if job.run is None or job.fence is None:
-            loader = target.dry_loader(compiled.reserved)
+            loader = target.dry_loader(compiled.name, compiled.shape(), adopt=job.adopt)
             checkpoints = ForgetfulCheckpoints(job.ranges)
         else:
-            loader = target.loader(job.mapping.name, job.fence, compiled.reserved, compiled.record)
+            loader = target.loader(job.mapping.name, job.fence, compiled.shape(), adopt=job.adopt)
             ledger = stack.enter_context(
                 closing(
-                    Ledger(job.settings.ledger, wall=time.time, sleep=clock.sleep, notify=notify)
+                    open_ledger(
+                        job.settings.ledger, wall=time.time, sleep=clock.sleep, notify=notify
+                    )
                 )
             )
             checkpoints = LedgerCheckpoints(ledger, job.run, job.mapping.name)
@@ -118,6 +129,7 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
             loader=loader,
             checkpoints=checkpoints,
             encode=compiled.encode,
+            lookups=compiled.lookups,
             throttle=brakes,
             clock=clock,
             generation=job.generation,

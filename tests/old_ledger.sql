@@ -1,0 +1,12 @@
+-- The tables of a ledger of layout 1, as the first version made them, with a finished run in them.
+CREATE TABLE migrate_ledger (layout INTEGER NOT NULL, PRIMARY KEY (layout));
+CREATE TABLE migrate_lock (mapping VARCHAR(63) NOT NULL, token VARCHAR(36) NOT NULL, host VARCHAR(255) NOT NULL, boot VARCHAR(64) NOT NULL, pid BIGINT NOT NULL, born VARCHAR(64) NOT NULL, command VARCHAR(255) NOT NULL, since FLOAT NOT NULL, lease_until FLOAT NOT NULL, PRIMARY KEY (mapping));
+CREATE TABLE migrate_mapping (name VARCHAR(63) NOT NULL, fingerprint VARCHAR(64) NOT NULL, revision BIGINT NOT NULL, generation BIGINT NOT NULL, run VARCHAR(36) NOT NULL, address TEXT NOT NULL, topology VARCHAR(16) NOT NULL, flavour VARCHAR(16) NOT NULL, version VARCHAR(32) NOT NULL, fenced BOOLEAN NOT NULL, PRIMARY KEY (name));
+CREATE TABLE migrate_partition (run VARCHAR(36) NOT NULL, number INTEGER NOT NULL, low TEXT, high TEXT, cursor TEXT, status VARCHAR(16) NOT NULL, owner VARCHAR(64), token BIGINT NOT NULL, saves BIGINT NOT NULL, rows BIGINT NOT NULL, rejected BIGINT NOT NULL, written BIGINT NOT NULL, replaced BIGINT NOT NULL, same BIGINT NOT NULL, stale BIGINT NOT NULL, conflict BIGINT NOT NULL, collision BIGINT NOT NULL, seconds FLOAT NOT NULL, server VARCHAR(64), written_at FLOAT, PRIMARY KEY (run, number));
+CREATE TABLE migrate_reject (mapping VARCHAR(63) NOT NULL, key TEXT NOT NULL, run VARCHAR(36) NOT NULL, partition INTEGER NOT NULL, "column" VARCHAR(128) NOT NULL, reason VARCHAR(32) NOT NULL, detail TEXT NOT NULL, seen_at FLOAT NOT NULL, PRIMARY KEY (mapping, key));
+CREATE TABLE migrate_run (id VARCHAR(36) NOT NULL, mapping VARCHAR(63) NOT NULL, kind VARCHAR(16) NOT NULL, fingerprint VARCHAR(64) NOT NULL, tool VARCHAR(32) NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL, status VARCHAR(16) NOT NULL, exit_code INTEGER, error VARCHAR(64), rows_estimated BIGINT NOT NULL, workers INTEGER NOT NULL, started_at FLOAT NOT NULL, updated_at FLOAT NOT NULL, finished_at FLOAT, seconds FLOAT NOT NULL, throttled_s FLOAT NOT NULL, PRIMARY KEY (id));
+CREATE INDEX ix_migrate_run_mapping ON migrate_run (mapping);
+INSERT INTO migrate_ledger VALUES (1);
+INSERT INTO migrate_mapping VALUES ('users', 'f', 3, 0, 'r1', 'redis://a:1/0', 'standalone', 'redis', '7.0.15', true);
+INSERT INTO migrate_run VALUES ('run-1', 'users', 'backfill', 'f', '0.1.0', 's', 't', 'finished', 0, NULL, 20, 1, 1.5, 2.5, 2.5, 1.0, 0.0);
+INSERT INTO migrate_partition VALUES ('run-1', 0, NULL, '[10]', '[10]', 'done', 'w', 1, 2, 10, 1, 7, 1, 1, 0, 0, 1, 0.5, 'server', 2.0);
