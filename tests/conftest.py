@@ -29,6 +29,7 @@ from tests.servers import (
     load_chinook,
     local_redis,
 )
+from tests.topologies import RedisCluster, SentinelGroup, cluster, sentinel_group
 
 REQUIRED = os.environ.get("PROFILE_MIGRATE_TEST_CONTAINERS") == "required"
 
@@ -123,6 +124,24 @@ def redis_fresh() -> Iterator[Callable[..., RedisServer]]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def redis_cluster() -> Iterator[RedisCluster]:
+    """
+    A cluster of the test's own: three masters, each with a replica; empty.
+    """
+    with cluster(replicas=True) as made:
+        yield made
+
+
+@pytest.fixture
+def redis_sentinel() -> Iterator[SentinelGroup]:
+    """
+    A master named `main` with a replica, behind two sentinels of the test's own; empty.
+    """
+    with sentinel_group("main", replicas=True) as made:
+        yield made
 
 
 @pytest.fixture

@@ -68,6 +68,8 @@ class Project:
 
     Args:
         extra: Further sections of migrate.yaml.
+
+        redis_keys: Instead of a url: `nodes: [...]` of a cluster or of sentinels.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class Project:
     extra: str = ""
     retry_for: str = "2s"
     environment: Mapping[str, str] = field(default_factory=dict)
+    redis_keys: str = ""
 
     def __post_init__(self) -> None:
         (self.folder / "mappings").mkdir(parents=True, exist_ok=True)
@@ -87,10 +90,11 @@ class Project:
         """
         for name, value in changes.items():
             setattr(self, name, value)
+        target = self.redis_keys or f'url: "{self.redis_url}"'
         (self.folder / "migrate.yaml").write_text(
             "version: 1\n"
             f'source: {{url: "{self.source_url}", retry_for: {self.retry_for}}}\n'
-            f'redis: {{target: {{url: "{self.redis_url}", retry_for: {self.retry_for}}}}}\n'
+            f"redis: {{target: {{{target}, retry_for: {self.retry_for}}}}}\n"
             f"{self.extra}\n"
         )
 

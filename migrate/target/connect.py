@@ -1,5 +1,5 @@
 """
-From a `RedisConfig` to a client: standalone, through Sentinel, or of a Cluster.
+From a `RedisConfig` to a client: standalone, through Sentinel, or of one node of a Cluster.
 
 Everything that redis-py would choose for us is chosen here. No command is sent but the login.
 """
@@ -7,14 +7,13 @@ Everything that redis-py would choose for us is chosen here. No command is sent 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -22,15 +21,13 @@ from redis.sentinel import Sentinel
 from migrate.errors import UsageProblem
 from migrate.model.secret import Secret
 from migrate.model.settings import Node, RedisConfig, Topology
-from migrate.target.retry import classify
+from migrate.target.retry import DRIVER_ERRORS, FAILOVER, classify
 
 PROTOCOL = 2
 """RESP2 by name: replies then have one shape on every server that we know."""
 
 CLIENT_NAME = "profile-migrate"
 """First part of the name in CLIENT LIST; the instance's name follows."""
-
-Client: TypeAlias = redis.Redis | RedisCluster
 
 
 class Greeting:
@@ -72,14 +69,21 @@ class Connected:
 
     Args:
         client: Connects at its first command, not before.
+
+        renew: Finds the master anew; of a server of its own there is nothing to find.
     """
 
     def __init__(
-        self, client: Client, greeting: Greeting, close: tuple[Callable[[], None], ...] = ()
+        self,
+        client: redis.Redis,
+        greeting: Greeting,
+        close: tuple[Callable[[], None], ...] = (),
+        renew: Callable[[], None] | None = None,
     ) -> None:
         self.client = client
         self._greeting = greeting
         self._close = (client.close, *close)
+        self._renew = renew
 
     @property
     def connections(self) -> int:
@@ -87,6 +91,15 @@ class Connected:
         How many connections were made so far; a higher number means that there was a reconnect.
         """
         return self._greeting.count
+
+    def renew(self) -> None:
+        """
+        Make sure that the next command reaches whoever is the master now.
+
+        A former master goes on to take writes for seconds after a failover, and loses them all.
+        """
+        if self._renew is not None:
+            self._renew()
 
     def close(self) -> None:
         """
@@ -105,23 +118,20 @@ def connect(
     protocol: int = PROTOCOL,
 ) -> Connected:
     """
-    A client for a topology that is known; `detect` finds out what `auto` stands for.
+    A client of one server; `detect` finds out what `auto` stands for, `nodes` knows a Cluster.
 
     Args:
         service: The master's name, where the configuration leaves it to the sentinels.
 
     Raises:
         UsageProblem: A certificate file cannot be read.
-        The driver's errors, for a Cluster alone: its client reads the slots at once.
     """
     check_files(config)
     greeting = Greeting(config.name)
     if topology is Topology.SENTINEL:
         return _sentinel(config, service or config.service or "", greeting, protocol)
-    if topology is Topology.CLUSTER:
-        return _cluster(config, greeting, protocol)
     node = config.nodes[0] if config.nodes else None
-    return Connected(_single(config, node, greeting, protocol), greeting)
+    return Connected(client_of(config, node, greeting, protocol), greeting)
 
 
 @contextmanager
@@ -137,7 +147,7 @@ def knock(
         as_sentinel: Log in with the credentials for sentinels.
     """
     check_files(config)
-    client = _single(config, node, Greeting(config.name), PROTOCOL, as_sentinel=as_sentinel)
+    client = client_of(config, node, Greeting(config.name), PROTOCOL, as_sentinel=as_sentinel)
     try:
         yield client
     finally:
@@ -165,7 +175,7 @@ def check_files(config: RedisConfig) -> None:
             )
 
 
-def _single(
+def client_of(
     config: RedisConfig,
     node: Node | None,
     greeting: Greeting,
@@ -173,6 +183,9 @@ def _single(
     *,
     as_sentinel: bool = False,
 ) -> redis.Redis:
+    """
+    A client of exactly one server; None is the unix socket.
+    """
     login = _sentinel_login(config) if as_sentinel else _login(config)
     options = _options(config, protocol) | login | {"redis_connect_func": greeting}
     if not as_sentinel:
@@ -194,19 +207,34 @@ def _sentinel(config: RedisConfig, service: str, greeting: Greeting, protocol: i
         redis_connect_func=greeting,
     )
     watchers = tuple(watcher.close for watcher in sentinel.sentinels)
-    return Connected(sentinel.master_for(service), greeting, watchers)
+    client: Any = sentinel.master_for(service)
+
+    def renew() -> None:
+        _refuse_failover(sentinel.sentinels, service)
+        # This also drops the connections to another master.
+        client.connection_pool.get_master_address()
+
+    return Connected(client, greeting, watchers, renew)
 
 
-def _cluster(config: RedisConfig, greeting: Greeting, protocol: int) -> Connected:
-    make: Any = ClusterNode  # not typed by the driver
-    client = RedisCluster(
-        startup_nodes=[make(node.host, node.port) for node in config.nodes],
-        redis_connect_func=greeting.introduce,
-        **_options(config, protocol),
-        **_login(config),
-        **_tls(config),
-    )
-    return Connected(client, greeting)
+def _refuse_failover(watchers: Sequence[Any], service: str) -> None:
+    """
+    Raise what is waited for, unless all sentinels that answer agree who the master is.
+    """
+    masters = set()
+    for watcher in watchers:
+        try:
+            state = watcher.sentinel_masters().get(service)
+        except DRIVER_ERRORS as error:
+            if not classify(error).waits:
+                raise
+            continue
+        if state is not None:
+            masters.add((state["ip"], state["port"]))
+            if "failover_in_progress" in state["flags"]:
+                raise redis.RedisError(FAILOVER)
+    if len(masters) > 1:
+        raise redis.RedisError(FAILOVER)
 
 
 def _options(config: RedisConfig, protocol: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from migrate.model.events import Notify, silent
 from migrate.model.ports import Clock
 from migrate.model.settings import Node, RedisConfig, Topology
 from migrate.target.connect import Connected, connect, knock
+from migrate.target.nodes import Nodes
 from migrate.target.retry import DRIVER_ERRORS, Kind, Patience, SystemClock, classify
 
 MODES: Mapping[str, Topology] = {
@@ -266,7 +267,7 @@ def _behind_sentinel(config: RedisConfig, answer: _Answer) -> Detected:
 
 
 def _master(connected: Connected) -> str:
-    pool: Any = connected.client.connection_pool  # type: ignore[union-attr]
+    pool: Any = connected.client.connection_pool
     host, port = pool.get_master_address()
     return str(Node(_text(host), int(port)))
 
@@ -301,12 +302,17 @@ def _services(config: RedisConfig) -> list[str]:
 
 
 def _of_cluster(config: RedisConfig, answer: _Answer) -> Detected:
-    connected = connect(config, Topology.CLUSTER)
+    if not config.nodes:
+        raise UsageProblem(
+            "This unix socket is that of one node of a Cluster, and the others are not on it.",
+            where={"redis": config.name, "address": config.address},
+            next_step=f"Give host and port of some nodes in redis.{config.name}.nodes.",
+        )
+    known = Nodes(config)
     try:
-        masters = connected.client.get_primaries()  # type: ignore[union-attr]
-        nodes = tuple(sorted(str(Node(node.host, node.port)) for node in masters))
+        nodes = tuple(str(node) for node in known.masters())
     finally:
-        connected.close()
+        known.close()
     return _detected(Topology.CLUSTER, answer, nodes)
 
 

@@ -1,7 +1,8 @@
 """
 The fence: the key in Redis that says whose data this is and who may write it.
 
-Its state is read and taken over here; every write checks it in the server (`scripts.WRITE`).
+Its state is read and taken over here; every write checks it in the server (`scripts.WRITE`). On a
+Cluster every slot has one (`fences`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def fence_key(mapping: str, slot: int | None = None) -> str:
     return f"{RESERVED_PREFIX}fence:{tag}{mapping}"
 
 
+def adopted_key(mapping: str, key: bytes, slot: int | None = None) -> bytes:
+    """
+    Where a value that was in a record's place is kept, byte for byte, until it is put back.
+    """
+    tag = "" if slot is None else f"{{{tags()[slot]}}}:"
+    return f"{RESERVED_PREFIX}adopted:{tag}{mapping}:".encode() + key
+
+
 @dataclass(frozen=True, slots=True)
 class FenceState:
     """
@@ -45,6 +54,10 @@ class FenceState:
         revision: Of the mapping when the last run began.
 
         fingerprint: Of the mapping when the last run began.
+
+        missing: Slots of a Cluster that have lost it, or never had it.
+
+        mixed: Slots of a Cluster hold fences of several runs; this is the newest one.
     """
 
     mode: str
@@ -54,6 +67,8 @@ class FenceState:
     generation: int
     revision: int
     fingerprint: str
+    missing: int = 0
+    mixed: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """
@@ -95,10 +110,10 @@ def read_fence(link: Link, mapping: str) -> FenceState | None:
     if kind == b"none":
         return None
     if kind != b"hash":
-        raise _not_a_fence(link, mapping)
-    state = _state(link.command("HMGET", key, *FIELDS))
+        raise not_a_fence(link, mapping)
+    state = state_of(link.command("HMGET", key, *FIELDS))
     if state is None:
-        raise _not_a_fence(link, mapping)
+        raise not_a_fence(link, mapping)
     return state
 
 
@@ -123,25 +138,17 @@ def begin(link: Link, mapping: str, claim: Claim) -> FenceState:
     ]
     word, *rest = link.run(BEGIN, [fence_key(mapping)], words)
     if word == b"OK":
-        state = _state(rest)
+        state = state_of(rest)
         if state is not None:
             return state
     if word == b"LOST":
         raise lost(link, mapping, "")
     if word == b"FOREIGN":
-        raise _not_a_fence(link, mapping)
+        raise not_a_fence(link, mapping)
     if word == b"CLOSED":
-        raise Refused(
-            "The fence of this mapping is closed: nobody may write its records.",
-            where=_where(link, mapping) | {"mode": rest[0].decode()},
-            next_step=f"profile-migrate status {mapping}",
-        )
+        raise closed(link, mapping, rest[0].decode())
     if word == b"TAKEN":
-        raise TargetTaken(
-            "This Redis holds the records of another run of this mapping.",
-            where=_where(link, mapping) | {"run": rest[2].decode()},
-            next_step="Use the ledger of that run, another target, or --start-over to take over.",
-        )
+        raise taken(link, mapping, rest[2].decode())
     raise unexpected(
         "Redis answered the fence script with a word that we do not know.", link.config
     )
@@ -160,10 +167,35 @@ def lost(link: Link, mapping: str, found: str) -> TargetLostData:
     )
 
 
-def _not_a_fence(link: Link, mapping: str) -> TargetTaken:
+def closed(link: Link, mapping: str, mode: str) -> Refused:
+    """
+    The error for a fence behind which nobody writes any more.
+    """
+    return Refused(
+        "The fence of this mapping is closed: nobody may write its records.",
+        where=_where(link, mapping) | {"mode": mode},
+        next_step=f"profile-migrate status {mapping}",
+    )
+
+
+def taken(link: Link, mapping: str, run: str) -> TargetTaken:
+    """
+    The error for the fence of somebody else.
+    """
+    return TargetTaken(
+        "This Redis holds the records of another run of this mapping.",
+        where=_where(link, mapping) | {"run": run},
+        next_step="Use the ledger of that run, another target, or --start-over to take over.",
+    )
+
+
+def not_a_fence(link: Link, mapping: str, slot: int | None = None) -> TargetTaken:
+    """
+    The error for something else under the key of a fence.
+    """
     return TargetTaken(
         "The key of the fence holds something that is not a fence.",
-        where=_where(link, mapping) | {"key": fence_key(mapping)},
+        where=_where(link, mapping) | {"key": fence_key(mapping, slot)},
         next_step="Rename or delete that key if nobody needs it.",
     )
 
@@ -172,7 +204,10 @@ def _where(link: Link, mapping: str) -> dict[str, object]:
     return {"mapping": mapping, "redis": link.config.name, "address": link.config.address}
 
 
-def _state(values: list[Any]) -> FenceState | None:
+def state_of(values: list[Any]) -> FenceState | None:
+    """
+    The fence that these values of `FIELDS` are; None where they are none.
+    """
     mode, epoch, run, floor, generation, revision, fingerprint = (
         (value or b"").decode(errors="replace") for value in values
     )

@@ -1,13 +1,15 @@
 """
 What a server says of itself: identity, health, and whether it is safe to write to.
 
-A command that this user or this server does not have leaves None, never a guess.
+Of a Cluster every master is asked, and the worst of them speaks for all. A command that this user
+or this server does not have leaves None, never a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 from migrate.model.ports import Clock
@@ -26,6 +28,9 @@ SLOW_SLOWLOG_US = 10_000
 class TargetHealth:
     """
     One look at a server; None for what is hidden from this user.
+
+    Of a Cluster it shows the worst of all masters, and sums where numbers add up. Memory is shown
+    as if every master were as full as the fullest: a Cluster is full when one of them is.
 
     Args:
         role: master or replica.
@@ -47,6 +52,8 @@ class TargetHealth:
         slowlog_us: Commands slower than this are kept with their arguments; -1 keeps none.
 
         keys: In this database.
+
+        servers: Of a Cluster, each master by its address.
     """
 
     role: str | None
@@ -63,6 +70,7 @@ class TargetHealth:
     time: float | None
     slowlog_us: int | None
     keys: int | None
+    servers: Mapping[str, TargetHealth] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """
@@ -74,7 +82,7 @@ class TargetHealth:
 @dataclass(frozen=True, slots=True)
 class Signals:
     """
-    What the throttle looks at.
+    What the throttle looks at; of a Cluster the fullest master and the slowest.
 
     Args:
         used_memory: 0 where it is hidden from this user.
@@ -106,8 +114,29 @@ class Concern:
 
 def read_identity(link: Link, detected: Detected) -> ServerIdentity:
     """
-    Who answers now, in one round trip. Without INFO a restart cannot be seen: `run_id` is empty.
+    Who is the master now, whoever it was before.
+
+    Without INFO a restart cannot be seen: `run_id` is then empty.
+
+    Of a Cluster the ids are digests of those of all masters that own slots, so that a restart or a
+    failover of any of them shows.
     """
+    link.renew()
+    found = link.each(lambda one: _identity(one, detected))
+    identities = list(found.values())
+    if len(identities) == 1:
+        return identities[0]
+    return replace(
+        identities[0],
+        flavour=",".join(sorted({one.flavour for one in identities})),
+        version=",".join(sorted({one.version for one in identities})),
+        run_id=_digest([one.run_id for one in identities]),
+        replication_id=_digest([one.replication_id for one in identities]),
+        offset=sum(one.offset for one in identities),
+    )
+
+
+def _identity(link: Link, detected: Detected) -> ServerIdentity:
     server, replication = (
         _strings(reply) for reply in link.ask_all([("INFO", "server"), ("INFO", "replication")])
     )
@@ -123,10 +152,24 @@ def read_identity(link: Link, detected: Detected) -> ServerIdentity:
     )
 
 
+def _digest(ids: Sequence[str]) -> str:
+    """
+    As long as one id; empty where one is hidden.
+    """
+    if not all(ids):
+        return ""
+    return blake2b(" ".join(sorted(ids)).encode(), digest_size=20).hexdigest()
+
+
 def read_health(link: Link, clock: Clock) -> TargetHealth:
     """
     Look at the server. Reads only.
     """
+    found = link.each(lambda one: _health(one, clock))
+    return next(iter(found.values())) if len(found) == 1 else _worst(found)
+
+
+def _health(link: Link, clock: Clock) -> TargetHealth:
     said = _strings(link.ask("INFO"))
     # One by one: where CONFIG is refused for one parameter it may be allowed for another.
     config = {name: _setting(link, name) for name in _SETTINGS}
@@ -149,10 +192,81 @@ def read_health(link: Link, clock: Clock) -> TargetHealth:
     )
 
 
+def _worst(servers: Mapping[str, TargetHealth]) -> TargetHealth:
+    all_ = list(servers.values())
+    maxmemory, used_memory = _fullest(all_)
+    lacking = min(all_, key=lambda one: (one.replicas or 0) - (one.min_replicas or 0))
+    return TargetHealth(
+        role=_first([one.role for one in all_], "replica"),
+        maxmemory=maxmemory,
+        used_memory=used_memory,
+        policy=_first([one.policy for one in all_ if one.policy != SAFE_POLICY] or [SAFE_POLICY]),
+        aof=_all([one.aof for one in all_]),
+        rdb=_all([one.rdb for one in all_]),
+        evicted_keys=_sum([one.evicted_keys for one in all_]),
+        expired_keys=_sum([one.expired_keys for one in all_]),
+        replicas=lacking.replicas,
+        min_replicas=lacking.min_replicas,
+        latency_ms=max(one.latency_ms for one in all_),
+        time=max((one.time for one in all_ if one.time is not None), default=None),
+        slowlog_us=min(
+            (one.slowlog_us for one in all_ if (one.slowlog_us or 0) >= 0 and one.slowlog_us),
+            default=all_[0].slowlog_us,
+        ),
+        keys=_sum([one.keys for one in all_]),
+        servers=servers,
+    )
+
+
+def _fullest(servers: Sequence[TargetHealth]) -> tuple[int | None, int | None]:
+    """
+    The limits of all together, and what would be used if each were as full as the fullest.
+    """
+    limit, used = (
+        _sum([one.maxmemory for one in servers]),
+        _sum([one.used_memory for one in servers]),
+    )
+    if limit is None or used is None:
+        return limit, used
+    if any(one.maxmemory == 0 for one in servers):
+        return 0, used
+    return limit, round(limit * max(_share(one.used_memory, one.maxmemory) for one in servers))
+
+
+def _share(used: int | None, limit: int | None) -> float:
+    return (used or 0) / limit if limit else 0.0
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _all(flags: Sequence[bool | None]) -> bool | None:
+    if False in flags:
+        return False
+    return None if None in flags else True
+
+
+def _first(words: Sequence[str | None], worst: str | None = None) -> str | None:
+    """
+    The worst word, or one that is hidden, or whichever is first.
+    """
+    if worst in words:
+        return worst
+    return None if None in words else words[0]
+
+
 def read_signals(link: Link, clock: Clock) -> Signals:
     """
     The few numbers that the throttle needs, cheaply.
     """
+    found = list(link.each(lambda one: _signals(one, clock)).values())
+    fullest = max(found, key=lambda one: _share(one.used_memory, one.maxmemory))
+    return replace(fullest, latency_ms=max(one.latency_ms for one in found))
+
+
+def _signals(link: Link, clock: Clock) -> Signals:
     memory = _strings(link.ask("INFO", "memory"))
     return Signals(
         _number(memory.get("used_memory")) or 0,
@@ -170,12 +284,26 @@ def ping_ms(link: Link, clock: Clock) -> float:
     return (clock.now() - started) * 1000
 
 
+Check = Callable[[TargetHealth], Concern | None]
+
+
 def unsafe(health: TargetHealth) -> list[Concern]:
     """
     Why this server might lose or refuse what is written to it, worst first.
     """
-    concerns = [found for check in _CHECKS if (found := check(health)) is not None]
+    concerns = [found for check in _CHECKS if (found := _concern(check, health)) is not None]
     return sorted(concerns, key=lambda concern: not concern.refuses)
+
+
+def _concern(check: Check, health: TargetHealth) -> Concern | None:
+    """
+    What a check finds; of a Cluster, with the first master where it does.
+    """
+    for address, server in health.servers.items():
+        found = check(server)
+        if found is not None:
+            return replace(found, message=f"{address}: {found.message}")
+    return None if health.servers else check(health)
 
 
 def _evicts(health: TargetHealth) -> Concern | None:
@@ -234,7 +362,7 @@ def _lacks_replicas(health: TargetHealth) -> Concern | None:
     )
 
 
-_CHECKS: tuple[Callable[[TargetHealth], Concern | None], ...] = (
+_CHECKS: tuple[Check, ...] = (
     _evicts,
     _is_replica,
     _lacks_replicas,

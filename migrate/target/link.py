@@ -1,13 +1,15 @@
 """
-How the target side talks to one instance: commands, pipelines and scripts, each with patience.
+How the target side talks to one server: commands, pipelines and scripts, each with patience.
+
+`cluster.ClusterLink` does the same for all masters of a Cluster.
 
 Every command here is repeatable, for every one of them may be repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -16,6 +18,8 @@ from migrate.model.settings import RedisConfig
 from migrate.target.connect import Connected
 from migrate.target.retry import Kind, Patience, classify, prefix_of
 from migrate.target.scripts import Script
+
+T = TypeVar("T")
 
 Command = tuple[Any, ...]
 """The words of one command, as the driver packs them."""
@@ -41,6 +45,12 @@ class Link:
         """
         return self._connected.connections
 
+    def renew(self) -> None:
+        """
+        Make sure that the next command reaches whoever is the master now, and not a former one.
+        """
+        self.patience.call(self._connected.renew)
+
     def command(self, *words: Any) -> Any:
         """
         The reply to one command.
@@ -60,11 +70,14 @@ class Link:
         """
         return self.patience.call(lambda: [_or_none(r) for r in self._send(commands)])
 
-    def together(self, commands: Sequence[Command]) -> list[Any]:
+    def together(self, commands: Sequence[Command], *, keep: str = "") -> list[Any]:
         """
         The replies to several commands in one round trip; an error of one fails all of them.
+
+        Args:
+            keep: First word of errors that are left among the replies instead.
         """
-        return self.patience.call(lambda: _all_well(self._send(commands)))
+        return self.patience.call(lambda: _all_well(self._send(commands), keep))
 
     def atomically(self, commands: Sequence[Command]) -> list[Any]:
         """
@@ -76,7 +89,7 @@ class Link:
         """
         Replies and errors by position; only a connection that fails is waited for.
         """
-        return self.patience.call(lambda: self._send(commands, transaction=transaction))
+        return self.patience.call(lambda: _arrived(self._send(commands, transaction=transaction)))
 
     def run(self, script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """
@@ -100,15 +113,22 @@ class Link:
         The same, with errors left among the replies, at their positions.
         """
         replies = self._send(calls)
-        load = ("SCRIPT LOAD", script.text)
         missing = _forgotten(replies)
         if missing:
-            loaded, *again = self._send([load, *(calls[at] for at in missing)])
-            _put_back(replies, missing, [loaded] * len(again) if _failed(loaded) else again)
+            _put_back(replies, missing, self._load_and_send(script, [calls[at] for at in missing]))
         for at in _forgotten(replies):
             # Someone keeps flushing: load and run in one step, which nobody can come between.
-            replies[at] = self._send([load, calls[at]], transaction=True)[1]
+            replies[at] = self._send([load_of(script), calls[at]], transaction=True)[1]
         return replies
+
+    def each(self, read: Callable[[Link], T]) -> dict[str, T]:
+        """
+        What a function reads from every server that takes writes, by the server's address.
+
+        For commands without a key, which would otherwise reach one server of several. The function
+        may be called again.
+        """
+        return {self.config.address: read(self)}
 
     def slot_of(self, key: bytes) -> int | None:
         """
@@ -117,6 +137,13 @@ class Link:
         Only what is in one slot goes into one script, beside the fence of that slot.
         """
         return None
+
+    def time_ms(self) -> int:
+        """
+        The server's clock in milliseconds since 1970; of several servers the latest.
+        """
+        seconds, micros = self.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     def scan(self, pattern: bytes, count: int = 1_000) -> Iterator[list[bytes]]:
         """
@@ -140,11 +167,29 @@ class Link:
         self._connected.close()
 
     def _send(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
-        with self._connected.client.pipeline(transaction=transaction) as pipe:
-            for words in commands:
-                pipe.execute_command(*words)
-            # Replies are matched by position: errors stay where they belong.
-            return list(pipe.execute(raise_on_error=False))
+        return send(self._connected.client, commands, transaction=transaction)
+
+    def _load_and_send(self, script: Script, calls: Sequence[Command]) -> list[Any]:
+        loaded, *replies = self._send([load_of(script), *calls])
+        return [loaded] * len(replies) if failed(loaded) else replies
+
+
+def send(client: Any, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+    """
+    One round trip to one server: replies and errors by position. No patience.
+    """
+    with client.pipeline(transaction=transaction) as pipe:
+        for words in commands:
+            pipe.execute_command(*words)
+        # Replies are matched by position: errors stay where they belong.
+        return list(pipe.execute(raise_on_error=False))
+
+
+def load_of(script: Script) -> Command:
+    """
+    The command that gives a server a script to keep.
+    """
+    return ("SCRIPT LOAD", script.text)
 
 
 def call_of(script: Script, keys: Sequence[Any], args: Sequence[Any]) -> Command:
@@ -159,6 +204,13 @@ def urgent(errors: Sequence[Exception]) -> Exception:
     The error that decides what to do: a permanent one before one that time may heal.
     """
     return min(errors, key=lambda error: _URGENCY.index(classify(error).kind))
+
+
+def failed(reply: Any) -> bool:
+    """
+    Whether a reply is an error.
+    """
+    return isinstance(reply, Exception)
 
 
 def unexpected(what: str, config: RedisConfig) -> Unexpected:
@@ -176,17 +228,25 @@ def _forgotten(replies: Sequence[Any]) -> list[int]:
     return [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
-def _failed(reply: Any) -> bool:
-    return isinstance(reply, Exception)
-
-
 def _put_back(replies: list[Any], places: Sequence[int], newer: Sequence[Any]) -> None:
     for at, reply in zip(places, newer, strict=True):
         replies[at] = reply
 
 
-def _all_well(replies: list[Any]) -> list[Any]:
-    errors = [reply for reply in replies if _failed(reply)]
+def _all_well(replies: list[Any], keep: str = "") -> list[Any]:
+    errors = [
+        reply for reply in replies if failed(reply) and not (keep and prefix_of(reply) == keep)
+    ]
+    if errors:
+        raise urgent(errors)
+    return replies
+
+
+def _arrived(replies: list[Any]) -> list[Any]:
+    """
+    Replies of servers that all answered: on a Cluster one may be away and the others not.
+    """
+    errors = [reply for reply in replies if failed(reply) and not isinstance(reply, ResponseError)]
     if errors:
         raise urgent(errors)
     return replies

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from migrate.errors import MigrateError
 from migrate.target.fence import RESERVED_PREFIX
-from migrate.target.link import Command, Link, call_of
+from migrate.target.link import Command, Link, call_of, failed
 from migrate.target.retry import prefix_of
 from migrate.target.scripts import MEASURE
 from migrate.target.survey import scratch_key
@@ -35,6 +35,9 @@ REQUIRED = (
     "exec",
 )
 """ACL names of the commands without which a backfill does not run."""
+
+CLUSTER = ("asking", "cluster|slots", "cluster|nodes")
+"""ACL names of what a Cluster needs besides; a server of its own never hears them."""
 
 OPTIONAL = ("info", "time", "memory|usage", "config|get", "client|setname")
 """ACL names of those without which doctor and plan know less, and a restart is not noticed."""
@@ -87,20 +90,27 @@ def probe_commands(link: Link, prefixes: Sequence[str] = ()) -> list[Probed]:
     """
     key = scratch_key()
     reads: list[tuple[str, str, Command]] = [
-        ("ping", "", ("PING",)),
-        ("dbsize", "", ("DBSIZE",)),
         ("type", key, ("TYPE", key)),
         ("hmget", key, ("HMGET", key, "_v")),
         ("getrange", key, ("GETRANGE", key, 0, 1)),
         ("unlink", key, ("UNLINK", key)),
+        ("memory|usage", key, ("MEMORY USAGE", key, "SAMPLES", 0)),
+    ]
+    keyless: list[tuple[str, str, Command]] = [
+        ("ping", "", ("PING",)),
+        ("dbsize", "", ("DBSIZE",)),
         ("script|load", "", ("SCRIPT LOAD", MEASURE.text)),
         ("info", "", ("INFO", "server")),
         ("time", "", ("TIME",)),
-        ("memory|usage", key, ("MEMORY USAGE", key, "SAMPLES", 0)),
         ("config|get", "", ("CONFIG GET", "maxmemory-policy")),
     ]
     replies = link.replies([command for _, _, command in reads])
     probed = [_probed(name, on, reply) for (name, on, _), reply in zip(reads, replies, strict=True)]
+    words = [command for _, _, command in keyless]
+    everywhere = link.each(lambda one: one.replies(words)).values()
+    for (name, on, _), tried in zip(keyless, zip(*everywhere, strict=True), strict=True):
+        # Of several servers, the one that refuses speaks for all.
+        probed.append(_probed(name, on, next(filter(failed, tried), tried[0])))
     clean = next(probe.ok for probe in probed if probe.command == "unlink")
     return [*probed, *_writes(link, key, prefixes, clean=clean)]
 
@@ -156,7 +166,7 @@ def acl_rule(prefixes: Sequence[str] = (), user: str = ACL_USER) -> str:
         prefixes: Of the record keys of the mappings.
     """
     keys = " ".join(f"~{_literal(prefix)}*" for prefix in (RESERVED_PREFIX, *prefixes))
-    commands = " ".join(f"+{name}" for name in (*REQUIRED, *OPTIONAL))
+    commands = " ".join(f"+{name}" for name in (*REQUIRED, *OPTIONAL, *CLUSTER))
     return f"ACL SETUSER {user} on >PASSWORD resetkeys {keys} -@all {commands}"
 
 

@@ -112,9 +112,13 @@ WORDS: Mapping[str, Trouble] = {
 }
 """The first word of an error reply, whatever class the driver gives it."""
 
+FAILOVER = "sentinels do not agree on the master yet"
+"""Our own words, in an error that is raised while a failover goes on."""
+
 PHRASES: tuple[tuple[str, Trouble], ...] = (
     ("max number of clients reached", Trouble(Kind.AWAY, "max-clients")),
     ("previous master is now a slave", Trouble(Kind.NOT_NOW, "readonly")),
+    (FAILOVER, Trouble(Kind.NOT_NOW, "failover")),
     ("TTL exhausted", Trouble(Kind.NOT_NOW, "resharding")),
     ("AuthenticationError", Trouble(Kind.DENIED, "sentinel-auth")),
     ("user executing the script can't", Trouble(Kind.DENIED, "noperm")),
@@ -308,6 +312,10 @@ ADVICE: Mapping[str, Advice] = {
     "masterdown": Advice(
         "Redis is a replica that lost its master.", f"Bring the master back. {AGAIN}"
     ),
+    "failover": Advice(
+        "A failover is going on: the sentinels do not agree on the master yet.",
+        f"Wait until it is over: SENTINEL MASTERS. {AGAIN}",
+    ),
     "clusterdown": Advice("The cluster is down.", f"Repair it: CLUSTER INFO. {AGAIN}"),
     "resharding": Advice("The cluster is moving slots.", f"Wait until resharding is done. {AGAIN}"),
     "auth": Advice(
@@ -445,6 +453,23 @@ class Patience:
         error = state.outcome.exception() if state.outcome else None
         if error is not None:
             self._notify(Waiting(STORE, classify(error).reason, state.upcoming_sleep))
+
+
+class Impatient(Patience):
+    """
+    Tries once and lets the driver's errors through: for use inside an attempt of another.
+    """
+
+    def __init__(self) -> None:
+        """
+        There is nothing to wait by.
+        """
+
+    def call(self, attempt: Callable[[], T]) -> T:
+        """
+        What the attempt returns at the first try.
+        """
+        return attempt()
 
 
 def _heals(error: BaseException) -> bool:

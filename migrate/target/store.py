@@ -1,7 +1,7 @@
 """
 `RedisTarget`: the target side of a run behind one object.
 
-Standalone servers and masters behind Sentinel. A Cluster is detected and refused.
+A standalone server, a master behind Sentinel, or all masters of a Cluster.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from migrate.errors import Refused
 from migrate.model.events import Notify, silent
-from migrate.model.ports import Clock, Loader
+from migrate.model.ports import Clock
 from migrate.model.settings import RedisConfig, Topology
-from migrate.model.values import Fence, Record, RecordType, ServerIdentity
+from migrate.model.shape import RecordShape
+from migrate.model.values import Fence, Record, ServerIdentity
+from migrate.target.cluster import ClusterLink
 from migrate.target.connect import connect
 from migrate.target.detect import Detected, detect
+from migrate.target.far import NearDryLoader, NearLoader, refuse_far_lookups
 from migrate.target.fence import Claim, FenceState, begin, read_fence
+from migrate.target.fences import begin_fences, read_fences
 from migrate.target.health import (
     Signals,
     TargetHealth,
@@ -26,8 +29,10 @@ from migrate.target.health import (
     read_signals,
 )
 from migrate.target.link import Link
-from migrate.target.loader import DryLoader, ReservedNames, ScriptLoader
+from migrate.target.loader import DryLoader, ScriptLoader
+from migrate.target.nodes import Nodes
 from migrate.target.probe import ACL_USER, Probed, acl_rule, probe_commands
+from migrate.target.removal import Remover, close_fence, expire_fence
 from migrate.target.retry import Patience, SystemClock
 from migrate.target.survey import Cost, Held, lookup, measure
 
@@ -55,19 +60,15 @@ class RedisTarget:
         Find out what the configuration points at and connect to it.
 
         Raises:
-            Refused: It is a Cluster.
             UsageProblem: It is not what the configuration says.
         """
         clock = clock or SystemClock()
         detected = detect(config, notify, clock)
+        patience = Patience(config, notify, clock)
         if detected.topology is Topology.CLUSTER:
-            raise Refused(
-                "Loading into Redis Cluster is not built yet.",
-                where={"redis": config.name, "address": config.address},
-                next_step="Use a standalone server or a master behind Sentinel (docs/limits.md).",
-            )
+            return cls(ClusterLink(config, Nodes(config), patience), detected, clock)
         connected = connect(config, detected.topology, service=detected.service)
-        return cls(Link(config, connected, Patience(config, notify, clock)), detected, clock)
+        return cls(Link(config, connected, patience), detected, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -86,9 +87,13 @@ class RedisTarget:
         """
         self._link.close()
 
+    @property
+    def _has_slots(self) -> bool:
+        return self.detected.topology is Topology.CLUSTER
+
     def identity(self) -> ServerIdentity:
         """
-        The server that answers now: read anew at every call, in one round trip.
+        The server that is the master now: found and read anew at every call.
         """
         return read_identity(self._link, self.detected)
 
@@ -108,13 +113,15 @@ class RedisTarget:
         """
         Whether the database holds no key at all.
         """
-        return int(self._link.command("DBSIZE")) == 0
+        counts = self._link.each(lambda link: int(link.command("DBSIZE")))
+        return not any(counts.values())
 
     def fence(self, mapping: str) -> FenceState | None:
         """
-        The fence of a mapping, or None. See `fence.read_fence`.
+        The fence of a mapping, or None. See `fence.read_fence` and `fences.read_fences`.
         """
-        return read_fence(self._link, mapping)
+        read = read_fences if self._has_slots else read_fence
+        return read(self._link, mapping)
 
     def begin(
         self,
@@ -128,46 +135,71 @@ class RedisTarget:
         start_over: bool = False,
     ) -> Fence:
         """
-        Create or take over the fence for a new run. See `fence.begin` and `fence.Claim`.
+        Create or take over the fence for a new run. See `fence.begin` and `fences.begin_fences`.
         """
         claim = Claim(run, expected, generation, revision, fingerprint, start_over)
-        state = begin(self._link, mapping, claim)
+        take = begin_fences if self._has_slots else begin
+        state = take(self._link, mapping, claim)
         return Fence(state.mode, state.epoch, state.run, state.floor)
 
+    def refuse_unfit(self, mapping: str, shape: RecordShape) -> None:
+        """
+        Refuse records that this target cannot hold. See `far.refuse_far_lookups`.
+        """
+        if self._has_slots:
+            refuse_far_lookups(mapping, shape)
+
     def loader(
-        self,
-        mapping: str,
-        fence: Fence,
-        reserved: ReservedNames,
-        kind: RecordType = RecordType.HASH,
+        self, mapping: str, fence: Fence, shape: RecordShape, *, adopt: bool = False
     ) -> ScriptLoader:
         """
-        Writes behind the fence that `begin` gave.
+        Writes behind the fence that `begin` gave. See `loader.ScriptLoader`.
         """
-        return ScriptLoader(self._link, mapping, fence, reserved, self.identity, kind)
+        make = ScriptLoader
+        self.refuse_unfit(mapping, shape)
+        if self._has_slots and shape.lookups:
+            make = NearLoader
+        return make(self._link, mapping, fence, shape, self.identity, adopt=adopt)
 
-    def dry_loader(self, reserved: ReservedNames) -> Loader:
+    def dry_loader(self, mapping: str, shape: RecordShape, *, adopt: bool = False) -> DryLoader:
         """
         Decides as `loader` does and writes nothing.
         """
-        return DryLoader(self._link, reserved)
+        make = DryLoader
+        self.refuse_unfit(mapping, shape)
+        if self._has_slots and shape.lookups:
+            make = NearDryLoader
+        return make(self._link, mapping, shape, adopt=adopt)
 
-    def lookup(self, keys: Sequence[bytes], reserved: ReservedNames) -> list[Held]:
+    def lookup(self, keys: Sequence[bytes], shape: RecordShape) -> list[Held]:
         """
         What is under these keys. See `survey.lookup`.
         """
-        return lookup(self._link, keys, reserved)
+        return lookup(self._link, keys, shape)
 
-    def measure(
-        self,
-        records: Sequence[Record],
-        reserved: ReservedNames,
-        kind: RecordType = RecordType.HASH,
-    ) -> Cost:
+    def measure(self, records: Sequence[Record], shape: RecordShape) -> Cost:
         """
         What these records would cost here. See `survey.measure`.
         """
-        return measure(self._link, self._clock, records, reserved, kind)
+        return measure(self._link, self._clock, records, shape)
+
+    def close_fence(self, mapping: str, *, expected: str | None, own: str) -> Fence:
+        """
+        Close the fence, so that nobody writes any more. See `removal.close_fence`.
+        """
+        return close_fence(self._link, mapping, expected=expected, own=own)
+
+    def expire_fence(self, mapping: str, fence: Fence) -> None:
+        """
+        Let a closed fence go after a while. See `removal.expire_fence`.
+        """
+        expire_fence(self._link, mapping, fence)
+
+    def remover(self, mapping: str, fence: Fence | None) -> Remover:
+        """
+        Finds and removes records behind this fence; without one it only looks.
+        """
+        return Remover(self._link, mapping, fence)
 
     def probe_commands(self, prefixes: Sequence[str] = ()) -> list[Probed]:
         """

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from migrate.mapping.values import Reserved
 from migrate.model.events import Waiting
+from migrate.model.shape import RecordShape
 from migrate.model.values import Fence, Record
 from migrate.target.loader import ScriptLoader
 from migrate.target.store import RedisTarget
@@ -25,7 +25,8 @@ OTHER_RUN = "0f6b2c1e-0000-4000-8000-000000000002"
 
 MAPPING = "users"
 
-RESERVED = Reserved()
+SHAPE = RecordShape(fingerprint="0" * 32, template="user:{id}")
+"""Of the records that `record` makes."""
 
 
 @dataclass
@@ -133,7 +134,7 @@ def loader(target: RedisTarget, fence: Fence | None = None) -> ScriptLoader:
     """
     A loader of the usual run, begun unless a fence is given.
     """
-    return target.loader(MAPPING, fence or begin(target), RESERVED)
+    return target.loader(MAPPING, fence or begin(target), SHAPE)
 
 
 @pytest.fixture

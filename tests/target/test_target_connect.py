@@ -25,7 +25,7 @@ from migrate.target.store import RedisTarget
 from tests.servers import HOST, Missing, RedisServer
 from tests.target.conftest import (
     MAPPING,
-    RESERVED,
+    SHAPE,
     Heard,
     Skipping,
     begin,
@@ -248,7 +248,7 @@ def test_both_protocols_read_alike(
         from migrate.model.values import Fence
 
         fence = Fence(state.mode, state.epoch, state.run, state.floor)
-        writes = ScriptLoader(link, MAPPING, fence, RESERVED, lambda: read_identity(link, detected))
+        writes = ScriptLoader(link, MAPPING, fence, SHAPE, lambda: read_identity(link, detected))
         redis_server.client().hset("user:1", mapping={"_v": "9", "_h": "a" * 16})
 
         receipt = writes.write(records(3))
@@ -257,8 +257,8 @@ def test_both_protocols_read_alike(
         assert receipt.found == {1: "9"}
         assert writes.server == redis_server.client().info("server")["run_id"]
         assert read_health(link, clock).policy == "noeviction"
-        assert [held.version for held in lookup(link, [b"user:1", b"x"], RESERVED)] == ["9", None]
-        assert len(measure(link, clock, records(2), RESERVED).sizes or ()) == 2
+        assert [held.version for held in lookup(link, [b"user:1", b"x"], SHAPE)] == ["9", None]
+        assert len(measure(link, clock, records(2), SHAPE).sizes or ()) == 2
     finally:
         connected.close()
 

@@ -30,7 +30,7 @@ from migrate.target.store import RedisTarget
 from tests.servers import HOST, RedisServer, free_port, wait_until
 from tests.target.conftest import (
     MAPPING,
-    RESERVED,
+    SHAPE,
     Heard,
     Skipping,
     begin,
@@ -540,14 +540,14 @@ def test_the_printed_acl_line_is_enough(
 
     probed = target.probe_commands(["user:"])
     receipt = loader(target).write(records(200))
-    again = target.loader(MAPPING, begin(target, expected=target.fence(MAPPING).run), RESERVED)  # type: ignore[union-attr]
+    again = target.loader(MAPPING, begin(target, expected=target.fence(MAPPING).run), SHAPE)  # type: ignore[union-attr]
     replaced = again.write(records(200, version=2))
 
     assert [probe for probe in probed if not probe.ok] == []
     assert set(receipt.outcomes) == {Outcome.WRITTEN}
     assert set(replaced.outcomes) == {Outcome.REPLACED}
     assert target.health().policy == "noeviction"
-    assert target.measure(records(3), RESERVED).sizes is not None
+    assert target.measure(records(3), SHAPE).sizes is not None
     assert "CANARY" not in repr(target.__dict__)
 
 
@@ -632,5 +632,5 @@ def test_without_info_and_config_less_is_known(
     assert health.keys == 0
     assert identity.run_id == ""
     assert target.signals().maxmemory == 0
-    assert target.measure(records(3), RESERVED).sizes is None
+    assert target.measure(records(3), SHAPE).sizes is None
     assert set(receipt.outcomes) == {Outcome.WRITTEN}

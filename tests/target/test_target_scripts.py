@@ -17,7 +17,7 @@ from migrate.model.values import Outcome, Record
 from migrate.target import scripts
 from migrate.target.store import RedisTarget
 from tests.servers import RedisServer
-from tests.target.conftest import MAPPING, RESERVED, begin, expected, loader, record, stored
+from tests.target.conftest import MAPPING, SHAPE, begin, expected, loader, record, stored
 
 DIGESTS = ("0" * 16, "f" * 16)
 
@@ -70,7 +70,7 @@ def test_decides_as_the_model_does(
     before = stored(redis_server)
     incoming = record(1, version=version, digest=digest, fields=3)
 
-    said = target.dry_loader(RESERVED).write([incoming])
+    said = target.dry_loader(MAPPING, SHAPE).write([incoming])
     done = writes.write([incoming])
 
     outcome = model(held, version, digest)
@@ -123,7 +123,7 @@ def test_what_is_not_ours_is_a_collision(
 
     assert list(receipt.outcomes) == [Outcome.WRITTEN, Outcome.COLLISION, Outcome.WRITTEN]
     assert client.dump("user:1") == before
-    [held] = target.lookup([b"user:1"], RESERVED)
+    [held] = target.lookup([b"user:1"], SHAPE)
     assert (held.exists, held.ours, held.version) == (True, False, None)
 
 
@@ -265,7 +265,7 @@ def test_every_server_decides_alike(
     """
     target = open_target(any_redis)
     any_redis.client().rpush("user:9", "not ours")
-    writes = target.loader(MAPPING, begin(target), RESERVED)
+    writes = target.loader(MAPPING, begin(target), SHAPE)
     neighbours = [str(edge + step) for edge in EDGES[1:-1] for step in (-1, 0, 1)]
 
     for held in neighbours:

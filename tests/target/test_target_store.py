@@ -14,7 +14,7 @@ from migrate.target.health import TargetHealth, unsafe
 from migrate.target.loader import MAX_BYTES, MAX_RECORDS, batches
 from migrate.target.store import RedisTarget
 from tests.servers import RedisServer
-from tests.target.conftest import RESERVED, begin, expected, loader, record, records, stored
+from tests.target.conftest import MAPPING, SHAPE, begin, expected, loader, record, records, stored
 
 
 def test_health_is_what_the_server_says(redis_server: RedisServer, target: RedisTarget) -> None:
@@ -117,7 +117,7 @@ def test_lookup_says_what_is_there(redis_server: RedisServer, target: RedisTarge
     client.set("user:3", "x")
     client.hset("user:4", "name", "x")
 
-    held = target.lookup([b"user:%d" % number for number in range(6)], RESERVED)
+    held = target.lookup([b"user:%d" % number for number in range(6)], SHAPE)
 
     assert [(one.exists, one.ours, one.version, one.type) for one in held] == [
         (False, False, None, "none"),
@@ -137,7 +137,7 @@ def test_measuring_weighs_what_will_be_stored(
     """
     batch = [record(n, fields=n % 14, size=8 + 10 * (n % 9)) for n in range(250)]
 
-    cost = target.measure(batch, RESERVED)
+    cost = target.measure(batch, SHAPE)
 
     assert redis_server.client().dbsize() == 0
     loader(target).write(batch)
@@ -208,7 +208,7 @@ def test_scratch_keys_are_never_seen(redis_server: RedisServer, target: RedisTar
     """
     client = redis_server.client()
     with client.monitor() as monitor:
-        target.measure(records(3), RESERVED)
+        target.measure(records(3), SHAPE)
         target.probe_commands()
         client.echo("end")
         seen = []
@@ -235,12 +235,12 @@ def test_a_dry_run_writes_nothing(redis_server: RedisServer, target: RedisTarget
     client.set("user:5", "not ours")
     before = client.dbsize()
 
-    receipt = target.dry_loader(RESERVED).write(records(300))
+    receipt = target.dry_loader(MAPPING, SHAPE).write(records(300))
 
     assert receipt.outcomes.count(Outcome.WRITTEN) == 299
     assert receipt.outcomes[5] is Outcome.COLLISION
     assert client.dbsize() == before
-    assert target.dry_loader(RESERVED).server == ""
+    assert target.dry_loader(MAPPING, SHAPE).server == ""
 
 
 def test_a_batch_of_any_size(redis_server: RedisServer, target: RedisTarget) -> None:
