@@ -17,8 +17,14 @@ from migrate.stages.doctor import clock_check
 from migrate.stages.target_checks import tls_check, version_check
 from tests import profiles
 from tests.project import Project, Ran
-from tests.servers import PostgresDatabase, RedisServer, SqliteDatabase
-from tests.target.topologies import cluster
+from tests.servers import (
+    Database,
+    MariadbDatabase,
+    PostgresDatabase,
+    RedisServer,
+    SqliteDatabase,
+)
+from tests.topologies import cluster
 
 CANARY = "PII-CANARY-7f3a"
 PASSWORD = "pw-canary-51c2"
@@ -107,7 +113,7 @@ def test_the_shipped_mapping_fits_the_sample(tmp_path: Path, redis_server: Redis
 
     of_mapping = {name: c["result"] for name, c in found.items() if name.startswith("mapping.")}
     assert set(of_mapping.values()) == {"ok"}
-    assert len(of_mapping) == 8
+    assert len(of_mapping) == 14
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -458,18 +464,22 @@ def test_keys_of_another_prefix_are_refused(people: Project, redis_server: Redis
     assert found["what"] == "Refused: evalsha on person:* (NOPERM)."
 
 
-def test_a_cluster_is_not_built_yet(people: Project) -> None:
+def test_a_cluster_is_looked_at_master_by_master(people: Project) -> None:
     """
-    Redis Cluster fails by name, with what to use instead.
+    All masters are looked at; what one of them does wrong is reported with its address.
     """
-    with cluster() as nodes:
-        people.configure(redis_url=nodes[0].url)
+    with cluster() as made:
+        people.configure(redis_keys=made.yaml)
+        odd = made.masters[1]
+        odd.set(maxmemory_policy="allkeys-lru")
 
         found = examine(people)
 
-    assert found["target.reach"]["result"] == "failed"
-    assert "not built yet" in found["target.reach"]["what"]
-    assert "Sentinel" in found["target.reach"]["fix"]
+    assert found["target.reach"]["result"] == "ok"
+    assert "cluster" in found["target.reach"]["what"]
+    assert found["target.commands"]["result"] == "ok"
+    assert found["target.eviction"]["result"] == "failed"
+    assert str(odd.port) in found["target.eviction"]["what"]
 
 
 def test_records_of_another_migration_fail(people: Project, tmp_path: Path) -> None:
@@ -609,3 +619,156 @@ def test_no_value_of_a_row_is_shown(people: Project) -> None:
 
     assert [one.exit for one in ran] == [0, 0, 0]
     assert CANARY not in "".join(one.out + one.err for one in ran)
+
+
+# --- what hangs on the tables -------------------------------------------------------------------
+
+SHOP = """
+CREATE TABLE people (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(9),
+  since VARCHAR(9) DEFAULT 'x');
+CREATE TABLE orders (id INTEGER NOT NULL PRIMARY KEY, person_id INTEGER NOT NULL,
+  no INTEGER NOT NULL,
+  FOREIGN KEY (person_id) REFERENCES people (id) ON DELETE CASCADE);
+CREATE INDEX by_person ON orders (person_id);
+CREATE TABLE parts (id INTEGER NOT NULL PRIMARY KEY, order_id INTEGER NOT NULL, sku VARCHAR(9));
+CREATE TABLE visits (id INTEGER NOT NULL PRIMARY KEY, person_id INTEGER,
+  FOREIGN KEY (person_id) REFERENCES people (id));
+CREATE VIEW adults AS SELECT id, name FROM people;
+"""
+ORDERS = f"""{PEOPLE}children:
+  orders:
+    table: orders
+    join: {{person_id: id}}
+    columns: [id]
+    children:
+      parts: {{table: parts, join: {{order_id: id}}, columns: [sku]}}
+"""
+
+
+def shop(folder: Path, database: Database, server: RedisServer) -> dict[str, dict[str, str]]:
+    """
+    What doctor says of people with orders and their parts, where much else hangs on the tables.
+    """
+    database.execute(SHOP)
+    project = Project(folder / "user", database.url, server.url)
+    project.mapping("people", ORDERS)
+    return examine(project)
+
+
+def test_what_hangs_on_the_tables_is_told(
+    tmp_path: Path, source: Database, redis_server: RedisServer
+) -> None:
+    """
+    Tables that refer to the rows, views, defaults, and what records leave out; each with its fix.
+    """
+    found = shop(tmp_path, source, redis_server)
+
+    told = {name: c["what"] for name, c in found.items() if c["result"] == "warning" and c["fix"]}
+    assert told["mapping.people.inbound"] == (
+        "Tables that refer to these rows and do not move with them: visits (person_id)."
+    )
+    assert told["mapping.people.views"] == "Views over these tables: adults (over people)."
+    assert told["mapping.people.supplied"] == (
+        "Columns that SQL fills by itself: people.since (default)."
+    )
+    assert "orders.no" in told["mapping.people.required"]
+    assert "no index begins with order_id" in told["mapping.people.children"]
+    assert found["mapping.people.cascades"]["result"] == "ok"
+    assert "people to orders" in found["mapping.people.cascades"]["what"]
+
+
+@pytest.mark.containers
+def test_cascades_pass_triggers_by_on_mariadb(
+    tmp_path: Path, mariadb: MariadbDatabase, redis_server: RedisServer
+) -> None:
+    """
+    There they are a warning, with the rest as on the other servers; counters are told, too.
+    """
+    mariadb.execute(
+        "CREATE TABLE more (id INT PRIMARY KEY AUTO_INCREMENT, n INT);"
+        "CREATE TRIGGER watch AFTER INSERT ON more FOR EACH ROW SET @x = 1;"
+    )
+    found = shop(tmp_path, mariadb, redis_server)
+    project = Project(tmp_path / "more", mariadb.url, redis_server.url)
+    project.mapping("more", PEOPLE.replace("people", "more").replace("person", "more"))
+
+    counted = examine(project)
+
+    assert found["mapping.people.cascades"]["result"] == "warning"
+    assert found["mapping.people.inbound"]["result"] == "warning"
+    assert found["mapping.people.views"]["result"] == "warning"
+    assert counted["mapping.more.ids"]["result"] == "warning"
+    assert counted["mapping.more.triggers"]["what"] == (
+        "Triggers are there already: watch (on more)."
+    )
+
+
+def test_a_table_is_known_by_any_of_its_names(
+    tmp_path: Path, sqlite: SqliteDatabase, postgres: PostgresDatabase, redis_server: RedisServer
+) -> None:
+    """
+    A mapping that spells its table with a schema, or in other capitals, is told the same.
+    """
+    for database, table in ((sqlite, "PEOPLE"), (postgres, "public.people")):
+        database.execute(SHOP)
+        project = Project(tmp_path / database.dialect, database.url, redis_server.url)
+        project.mapping("people", PEOPLE.replace("table: people", f"table: {table}"))
+
+        found = examine(project)
+
+        assert "orders (person_id), visits (person_id)" in found["mapping.people.inbound"]["what"]
+        assert found["mapping.people.views"]["result"] == "warning"
+
+
+def test_counters_and_triggers_are_told(
+    tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer
+) -> None:
+    """
+    A key that SQL counts up needs `ids` before cut-over, which settles it; a trigger is named.
+    """
+    postgres.execute(
+        "CREATE TABLE people (id serial PRIMARY KEY, low text GENERATED ALWAYS AS ('x') STORED);"
+        "CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        "CREATE TRIGGER watching AFTER INSERT ON people FOR EACH ROW EXECUTE FUNCTION watch()"
+    )
+    project = Project(tmp_path / "user", postgres.url, redis_server.url)
+    project.mapping("people", PEOPLE)
+
+    before = examine(project)
+    project.mapping("people", f"{PEOPLE}ids: {{made_by: sql}}\n")
+    after = examine(project)
+
+    assert before["mapping.people.ids"]["result"] == "warning"
+    assert "ids: {made_by: sql}" in before["mapping.people.ids"]["fix"]
+    assert after["mapping.people.ids"]["result"] == "ok"
+    assert before["mapping.people.triggers"]["what"] == (
+        "Triggers are there already: watching (on people)."
+    )
+    assert before["mapping.people.supplied"]["what"] == (
+        "Columns that SQL fills by itself: people.low (generated)."
+    )
+
+
+def test_a_type_without_a_form_fails_with_its_fix(
+    tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer
+) -> None:
+    """
+    In the root as in a collection, with the place in the file.
+    """
+    postgres.execute(
+        "CREATE TABLE people (id int PRIMARY KEY, pay money);"
+        "CREATE TABLE orders (id int PRIMARY KEY, person_id int, pay money)"
+    )
+    project = Project(tmp_path / "user", postgres.url, redis_server.url)
+    project.mapping(
+        "people",
+        f"{PEOPLE}children:\n"
+        "  orders: {table: orders, join: {person_id: id}, columns: [pay]}\n",
+    )
+
+    ran = project.run("doctor", "--json")
+
+    bad = [c for c in ran.json["checks"] if c["id"] == "mapping.people.columns"]
+    assert ran.exit == 4
+    assert [check["result"] for check in bad] == ["failed", "failed"]
+    assert all("as: text" in check["fix"] for check in bad)

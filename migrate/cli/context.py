@@ -86,7 +86,7 @@ class AppContext:
             raise UsageProblem(
                 "Nothing is configured here.",
                 where={"missing": f"{DEFAULT_FILE}, {DEFAULT_MAPPINGS}"},
-                next_step="Write them as README.md shows, or go to their folder; "
+                next_step="Go to their folder, or have them written by profile-migrate init; "
                 "to see it work first: profile-migrate demo",
             )
         return load(folder)

@@ -25,12 +25,15 @@ from migrate.errors import ExitCode, MigrateError
 
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("migrate.cli.demo.command:demo", "Move made-up profiles into a private Redis."),
+    "init": Entry("migrate.cli.init:init", "Write a configuration and mappings from a schema."),
     "doctor": Entry("migrate.cli.doctor:doctor", "Check everything that a run needs."),
     "plan": Entry("migrate.cli.plan:plan", "Say what a backfill would do, and cost."),
     "mapping": Entry("migrate.cli.mapping:mapping", "Check and show mapping files."),
     "backfill": Entry("migrate.cli.backfill:backfill", "Copy the rows that exist into Redis."),
     "rejects": Entry("migrate.cli.rejects:rejects", "See and replay rows that were not moved."),
     "status": Entry("migrate.cli.status:status", "How far each mapping is, and what comes next."),
+    "rollback": Entry("migrate.cli.rollback:rollback", "Remove from Redis what was written."),
+    "journal": Entry("migrate.cli.journal:journal", "See and check what was changed, and by whom."),
     "redis": Entry("migrate.cli.redis:redis", "See what a configured Redis points at."),
     "completion": Entry("migrate.cli.completion:completion", "Print a shell's completion script."),
 }

@@ -13,8 +13,10 @@ from migrate.model.filter import columns_of
 from migrate.model.ports import ChildQuery
 from migrate.model.values import Column, KeyRange, Table
 from migrate.pipeline.scope import find_table
+from migrate.source.catalogue import read_surroundings
 from migrate.source.dialects.base import SourceFacts
 from migrate.source.store import SqlSource
+from migrate.stages.catalogue_checks import mapped_tables, surroundings_checks
 from migrate.stages.checks import Check, failed, guarded, ok, opened, warning
 
 
@@ -64,6 +66,14 @@ def mapping_checks(source: SqlSource, mapping: Mapping) -> Iterator[Check]:
     if compiled.children:
         check = f"{name}.children"
         yield from guarded(check, lambda: _children(check, source, compiled, table))
+    yield from guarded(f"{name}.inbound", lambda: _around(name, source, mapping, compiled, table))
+
+
+def _around(
+    name: str, source: SqlSource, mapping: Mapping, compiled: CompiledMapping, table: Table
+) -> Iterator[Check]:
+    around = read_surroundings(source.connections, list(mapped_tables(table)))
+    yield from surroundings_checks(name, mapping, compiled, table, around)
 
 
 def _called(table: Table) -> str:
@@ -96,6 +106,14 @@ def _required(name: str, compiled: CompiledMapping, table: Table) -> Iterator[Ch
     """
     moved = {field.column.name for field in (*compiled.key, *compiled.fields)}
     needed = [c.name for c in table.columns if c.name not in moved and _is_required(c)]
+    for query in compiled.query.collections():
+        held = {read.column.name for read in query.columns}
+        held |= {child.name for child, _ in query.join}
+        needed += [
+            f"{query.path}.{column.name}"
+            for column in query.table.columns
+            if column.name not in held and _is_required(column)
+        ]
     if needed:
         yield warning(
             name,
