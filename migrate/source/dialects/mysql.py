@@ -384,7 +384,12 @@ class MySQL:
     def keyer(self, columns: Sequence[Column]) -> Callable[[Sequence[Raw]], Keyed]:
         """
         Key columns as the server's text, binary ones and texts that are not UTF-8 as bytes.
+
+        Raises:
+            InvalidInput: A label of one of them stands for two.
         """
+        for column in columns:
+            _require_one_empty_label(column)
         parts = [_plain if column.kind is Kind.BYTES else _text for column in columns]
 
         def keys(rows: Sequence[Raw]) -> Keyed:
@@ -642,7 +647,10 @@ def _checked(column: sa.ColumnElement[Any], charset: str) -> sa.ColumnElement[An
     text = sa.cast(column, mysql.CHAR(charset=CHARSET))
     back = sa.cast(text, mysql.CHAR(charset=charset))
     return sa.case(
-        (sa.cast(back, mysql.BINARY()) != sa.cast(column, mysql.BINARY()), _NO_TEXT),
+        (
+            sa.cast(back, mysql.BINARY()) != sa.cast(column, mysql.BINARY()),
+            sa.func.concat(_NO_TEXT, sa.cast(column, mysql.BINARY())),
+        ),
         else_=sa.cast(text, mysql.BINARY()),
     )
 
@@ -658,24 +666,26 @@ def _text(value: bytes) -> KeyPart:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        if value == NO_TEXT:
-            # Not the bytes of the column: nothing that a page could continue behind.
-            raise
-        return value
+        # The column's own bytes: nothing that a record could be named by, but the next page
+        # continues behind them.
+        return value.removeprefix(NO_TEXT)
 
 
 def _place(column: Column, label: str) -> int:
-    labels = labels_of(column)
-    if label:
-        return labels.index(label) + 1
-    if "" not in labels:
-        # What a server that is not strict makes of an unknown label.
-        return 0
-    raise InvalidInput(
-        f"Column '{column.name}' lists an empty text, which also stands for unknown labels.",
-        where={"column": column.name},
-        next_step="Choose another key in the mapping.",
-    )
+    # The empty text is what a server that is not strict makes of an unknown label.
+    return labels_of(column).index(label) + 1 if label else 0
+
+
+def _require_one_empty_label(column: Column) -> None:
+    """
+    Refuse a key in which a listed empty text and any unknown label would be one record.
+    """
+    if column.kind is Kind.ENUM and "" in labels_of(column):
+        raise InvalidInput(
+            f"Column '{column.name}' lists an empty text, which also stands for unknown labels.",
+            where={"column": column.name},
+            next_step="Choose another key in the mapping.",
+        )
 
 
 def _literal(column: Column | None, value: Any) -> object:

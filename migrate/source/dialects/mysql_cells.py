@@ -19,7 +19,7 @@ Value = bytes | None
 """One value as the server sent it."""
 
 NO_TEXT = b"\xff"
-"""What a statement gives for a text that has no exact form in UTF-8: never a text itself."""
+"""What a statement puts before the bytes of a text that has no exact form in UTF-8."""
 
 _AS_TEXT = "take it as it is with `as: text`, or correct the data"
 _DAY = len("2024-01-31")

@@ -87,8 +87,16 @@ _EXTENSIONS: Mapping[str, Kind] = {
 }
 """Types of extensions, in whatever schema they were put."""
 
-_OUTPUT: Mapping[str, str] = {"bpchar": "bpcharout", "inet": "inet_out", '"char"': "charout"}
-"""Types whose cast to text says something else than the server prints: padding lost, mask added."""
+_OUTPUT: Mapping[str, str] = {
+    "bpchar": "bpcharout",
+    "inet": "inet_out",
+    '"char"': "charout",
+    "xml": "xml_out",
+}
+"""
+Types whose cast to text says something else than the server prints: padding lost, mask added, or an
+encoding named that the text is no longer in.
+"""
 
 _NUMBERS = frozenset({Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT})
 

@@ -24,7 +24,13 @@ from migrate.model.filter import Constant
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Kind, Table
 from migrate.source.dialects.base import PORTION, Decoded, Keyed, Raw, Relation, SourceFacts
-from migrate.source.dialects.sqlite_cells import Undecoded, converter, kind_of, scale_of
+from migrate.source.dialects.sqlite_cells import (
+    KEY_SPELLINGS,
+    Undecoded,
+    converter,
+    kind_of,
+    scale_of,
+)
 from migrate.source.retry import TroubleKind, classify
 
 BUSY_TIMEOUT_S = 5.0
@@ -44,6 +50,16 @@ _INDEXES = sa.text(
 )
 _INDEXED = sa.text(
     "SELECT cid, name, coll FROM pragma_index_xinfo(:name, :schema) WHERE key ORDER BY seqno"
+)
+
+_STORED = "migrate_stored"
+"""Our name in SQL for `_stored`."""
+
+_ENCODING: sa.ColumnElement[Any] = sa.literal_column("(SELECT encoding FROM pragma_encoding)")
+
+_OTHER_SPELLING = (
+    "a key column holds a time that is not of the form YYYY-MM-DD HH:MM:SS[.F], without zeros at "
+    "the end of F: another row may have the same time in another form"
 )
 
 _STORAGE: Mapping[Kind, tuple[str, ...]] = {
@@ -84,13 +100,15 @@ class SQLite:
         uri = f"file:{quote(str(path.absolute()))}?{urlencode(options)}"
 
         def connect() -> sqlite3.Connection:
-            return sqlite3.connect(
+            connection = sqlite3.connect(
                 uri,
                 uri=True,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
                 check_same_thread=False,
             )
+            connection.create_function(_STORED, 2, _stored, deterministic=True)
+            return connection
 
         return sa.create_engine(
             "sqlite://",
@@ -319,12 +337,17 @@ class SQLite:
     def keyer(self, columns: Sequence[Column]) -> Callable[[Sequence[Raw]], Keyed]:
         """
         Integers, texts and binary values as they are; a real number as text, with a fault.
+
+        A moment in another spelling than the usual one is a fault as well: the same moment may be
+        another row's key, and SQLite tells the two texts apart where a record key could not.
         """
         wanted = [bytes if column.kind is Kind.BYTES else None for column in columns]
+        spelled = any(column.kind in KEY_SPELLINGS for column in columns)
 
         def keys(rows: Sequence[Raw]) -> Keyed:
             types = {type(part) for row in rows for part in row}
-            if types <= {int, str} or (types == {bytes} and all(wanted)):
+            plain = types <= {int, str} and not spelled
+            if plain or (types == {bytes} and all(wanted)):
                 return [tuple(row) for row in rows], {}
             found: list[Key] = []
             faults: dict[int, Fault] = {}
@@ -342,8 +365,10 @@ class SQLite:
         plain: sa.ColumnElement[Any] = sa.bindparam(name, type_=NullType())
         if column.kind is Kind.BYTES:
             return plain
+        # The driver gives every text as UTF-8, but a cast takes bytes for the file's encoding.
+        stored = getattr(sa.func, _STORED)(plain, _ENCODING)
         return sa.case(
-            (sa.func.typeof(plain) == sa.literal_column("'blob'"), sa.cast(plain, sa.Text())),
+            (sa.func.typeof(plain) == sa.literal_column("'blob'"), sa.cast(stored, sa.Text())),
             else_=plain,
         )
 
@@ -460,6 +485,16 @@ def _stream(
         result.close()
 
 
+def _stored(text: bytes, encoding: str) -> bytes:
+    """
+    The bytes that a file of this encoding holds for a text of which the driver gave these.
+    """
+    if encoding == "UTF-8":
+        return text
+    order = "utf-16-le" if encoding == "UTF-16le" else "utf-16-be"
+    return text.decode("utf-8", "surrogatepass").encode(order, "surrogatepass")
+
+
 def _careful(text: bytes) -> str | Undecoded:
     try:
         return text.decode()
@@ -502,12 +537,18 @@ def _part(value: Any) -> KeyPart:
 
 def _key_faults(position: int, columns: Sequence[Column], row: Raw) -> dict[int, Fault]:
     for column, value in zip(columns, row, strict=True):
-        if type(value) is float:
-            return {position: Fault(column.name, "wrong-type", "a key column holds a real number")}
-        if type(value) is Undecoded:
-            return {
-                position: Fault(
-                    column.name, "invalid-utf8", "a key column holds text that is not UTF-8"
-                )
-            }
+        fault = _key_fault(column, value)
+        if fault is not None:
+            return {position: Fault(column.name, *fault)}
     return {}
+
+
+def _key_fault(column: Column, value: Any) -> tuple[str, str] | None:
+    if type(value) is float:
+        return "wrong-type", "a key column holds a real number"
+    if type(value) is Undecoded:
+        return "invalid-utf8", "a key column holds text that is not UTF-8"
+    spelling = KEY_SPELLINGS.get(column.kind)
+    if spelling is not None and type(value) is str and not spelling.fullmatch(value):
+        return "ambiguous", _OTHER_SPELLING
+    return None

@@ -37,11 +37,12 @@ _STORED = {
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _WHOLE = re.compile(r"-?[0-9]+")
-_TIME = r"([0-9]{2}:[0-9]{2})(:[0-9]{2})?(?:\.([0-9]+))?"
+# Newer Pythons read 24:00 as the next day, and would let it stand here.
+_HOUR = r"(?:[01][0-9]|2[0-3])"
+_TIME = rf"({_HOUR}:[0-9]{{2}})(:[0-9]{{2}})?(?:\.([0-9]+))?"
 _ZONE = r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
-_CANONICAL = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{0,5}[1-9])?"
-)
+_CANONICAL_CLOCK = re.compile(rf"{_HOUR}:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]{{0,5}}[1-9])?")
+_CANONICAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} " + _CANONICAL_CLOCK.pattern)
 _CANONICAL_UTC = re.compile(_CANONICAL.pattern + r"\+00:00")
 _CLOCK = re.compile(_TIME + r" ?" + _ZONE)
 _INSTANT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_TIME} ?{_ZONE})?")
@@ -180,7 +181,7 @@ def _date(column: Column, value: Any) -> str:
     try:
         printed = date.fromisoformat(text).isoformat()
     except ValueError:
-        printed = ""
+        printed = None
     # The library reads other forms as well; only the extended one prints back the same.
     if printed != text:
         raise Misfit("bad-date", "holds no date that exists, of the form YYYY-MM-DD")
@@ -247,6 +248,14 @@ def _exists(value: object, form: re.Pattern[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+KEY_SPELLINGS: Mapping[Kind, re.Pattern[str]] = {
+    Kind.TIME: _CANONICAL_CLOCK,
+    Kind.TIMESTAMP: _CANONICAL,
+    Kind.TIMESTAMPTZ: _CANONICAL_UTC,
+}
+"""The one text of each moment that a key may hold: two texts of one would be one record."""
 
 
 _NO_SUCH_DAY = "holds a date or time that does not exist"
