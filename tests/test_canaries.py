@@ -487,7 +487,7 @@ def test_a_record_stays_a_record() -> None:
     record = Record(b"k", b"1", b"0" * 16, (b"name", VALUE.encode()))
     batch = Batch([record], [(1,)], [Reject((2,), Fault("age", "wrong-type", "holds text"))])
 
-    key, *_, fields = record
+    key, _, _, fields, *_ = record
 
     assert (key, fields) == (b"k", (b"name", VALUE.encode()))
     assert pickle.loads(pickle.dumps(batch)) == batch  # noqa: S301 - our own bytes

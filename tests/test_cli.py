@@ -810,7 +810,8 @@ def test_show_prints_the_mapping_as_understood(run: Run, mappings: Path) -> None
         "where       active = true\n"
         "record key  users:{id}\n"
         "type        hash\n"
-        "reserved    _v, _h, _t\n"
+        "expires     never\n"
+        "reserved    _v, _h, _t, _l, _e\n"
         "\n"
         "field          column         as\n"
         "id             id             usual form\n"
@@ -829,11 +830,24 @@ def test_show_as_json_holds_the_same(run: Run, mappings: Path) -> None:
         "schema": "profile-migrate.mapping-show/1",
         "name": "users",
         "file": "mappings/users.yaml",
-        "source": {"schema": None, "table": "users", "key": ["id"], "where": "active = true"},
+        "source": {
+            "schema": None,
+            "table": "users",
+            "key": ["id"],
+            "where": "active = true",
+            "delete": None,
+        },
         "target": {
             "key": "users:{id}",
             "type": "hash",
-            "reserved": {"version": "_v", "digest": "_h", "tombstone": "_t"},
+            "ttl": None,
+            "reserved": {
+                "version": "_v",
+                "digest": "_h",
+                "tombstone": "_t",
+                "lookups": "_l",
+                "expires": "_e",
+            },
         },
         "fields": [
             {"name": "id", "column": "id", "as": None, "drop": False, "mask": None},
@@ -847,8 +861,64 @@ def test_show_as_json_holds_the_same(run: Run, mappings: Path) -> None:
             },
         ],
         "children": [],
+        "lookups": [],
+        "ids": None,
         "one_way": [],
     }
+
+
+WHOLE = """\
+version: 1
+name: whole
+source:
+  table: users
+  key: [id]
+  where: "gone IS NULL"
+  delete: {set: {gone: now, why: "left"}}
+target: {key: "whole:{id}", ttl: {seconds: 60}}
+lookups: {by_email: {key: "whole:email:{email}", unique: true}}
+ids: {made_by: sql, sequence: public.users_id_seq}
+"""
+
+
+def test_show_prints_lookups_expiry_and_the_way_back(run: Run, mappings: Path) -> None:
+    """
+    What only some mappings have is shown where they have it.
+    """
+    (mappings / "whole.yaml").write_text(WHOLE)
+
+    text = run("mapping", "show", "whole").stdout
+    found = json.loads(run("mapping", "show", "whole", "--json").stdout)
+
+    assert text == (
+        "mapping     whole\n"
+        "file        mappings/whole.yaml\n"
+        "table       users\n"
+        "key         id\n"
+        "where       gone IS NULL\n"
+        "record key  whole:{id}\n"
+        "type        hash\n"
+        "expires     60 seconds after the beginning of the run\n"
+        'delete      sets gone = now, why = "left"\n'
+        "ids         id, made by sql, sequence public.users_id_seq\n"
+        "reserved    _v, _h, _t, _l, _e\n"
+        "fields      every column as it is\n"
+        "\n"
+        "lookup    type    key                  score\n"
+        "by_email  string  whole:email:{email}\n"
+    )
+    assert found["source"]["delete"] == {"set": {"gone": "now", "why": "left"}}
+    assert found["target"]["ttl"] == {"seconds": 60}
+    assert found["ids"] == {"made_by": "sql", "column": "id", "sequence": "public.users_id_seq"}
+    assert found["lookups"] == [
+        {
+            "name": "by_email",
+            "type": "string",
+            "key": "whole:email:{email}",
+            "unique": True,
+            "score": None,
+        }
+    ]
 
 
 def test_the_schema_of_mappings_is_printed(run: Run) -> None:

@@ -13,7 +13,7 @@ import pkgutil
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from migrate.config.schema import json_schema
 from migrate.errors import ExitCode, MigrateError
 from migrate.mapping.compile import compile_mapping
 from migrate.mapping.files import load
+from migrate.mapping.schema import json_schema as mapping_schema
 from migrate.model.values import Chunk, Column, Kind, Table
 from migrate.ops.metrics import FAMILIES
 from migrate.workers.backfill import Report
@@ -345,6 +346,90 @@ def _keys(title: str, section: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def test_every_key_of_a_mapping_is_documented() -> None:
+    """
+    docs/mapping.md lists every key of the mapping language with its default, and no other.
+    """
+    text = (DOCS / "mapping.md").read_text(encoding="utf-8")
+
+    found = text.partition(BEGIN)[2].partition(END)[0].strip()
+
+    assert found == mapping_reference(), "run: python -m tests.test_docs"
+
+
+def mapping_reference() -> str:
+    """
+    The table of docs/mapping.md as it must be: path, meaning, default and example of each key.
+    """
+    schema = mapping_schema()
+    lines = ["| Key | Meaning | Default | Example |", "| --- | --- | --- | --- |"]
+    for path, *rest in _described(schema, schema, ""):
+        lines.append(f"| `{path}` | {' | '.join(rest)} |")
+    return "\n".join(lines)
+
+
+_NAME_OF = {"fields": "NAME", "children": "NAME", "lookups": "NAME", "columns": "MEMBER"}
+"""What stands in a path for the names that a mapping gives."""
+
+
+def _described(
+    schema: dict[str, Any], node: dict[str, Any], path: str
+) -> Iterator[tuple[str, str, str, str]]:
+    for key, about in node.get("properties", {}).items():
+        here = f"{path}{key}"
+        yield here, about["description"], _default(node, key, about), _example(key, about)
+        inside = list(_sections(schema, about))
+        for named, section in inside:
+            if "properties" not in section:
+                continue
+            below = f"{here}.{_NAME_OF[key]}" if named else here
+            # Collections inside of a collection are the same again.
+            if not (named and key == "children" and "children." in path):
+                yield from _described(schema, section, f"{below}.")
+
+
+def _sections(
+    schema: dict[str, Any], node: dict[str, Any]
+) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """
+    The sections that may stand at a node, and whether under a name that the mapping gives.
+    """
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    if "properties" in node:
+        yield False, node
+    for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+        yield from _sections(schema, option)
+    named = node.get("additionalProperties")
+    for _, section in _sections(schema, named) if isinstance(named, dict) else ():
+        yield True, section
+
+
+def _default(node: dict[str, Any], key: str, about: dict[str, Any]) -> str:
+    if key in node.get("required", ()):
+        return "required"
+    default = about.get("default")
+    return "" if default is None or isinstance(default, dict) else f"`{_in_yaml(default)}`"
+
+
+def _example(key: str, about: dict[str, Any]) -> str:
+    examples = about.get("examples")
+    return f"`{key}: {_in_yaml(examples[0])}`" if examples else ""
+
+
+def _in_yaml(value: object) -> str:
+    """
+    A value as a mapping spells it in one line.
+    """
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_in_yaml(one)}' for name, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    if isinstance(value, str) and not re.fullmatch(r"[\w.]+", value):
+        return json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 @each_page
 def test_shown_commands_parse(page: Path) -> None:
     """
@@ -531,17 +616,59 @@ def test_worked_example_is_what_the_program_writes(tmp_path: Path) -> None:
     assert shown == "".join(f"{name:<14}{value}\n" for name, value in pairs)
 
 
-@pytest.mark.parametrize("kind", ["mapping"])
+SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "mapping": mapping_schema,
+    "migrate": json_schema,
+}
+"""What editors check files against, by the name of the file in docs/schema."""
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
 def test_published_schema_is_the_programs(kind: str) -> None:
     """
-    docs/mapping.schema.json is what `mapping schema` prints.
+    The schemas in docs/schema are what the program checks, for mappings and for migrate.yaml.
     """
-    result = CliRunner().invoke(program(), [kind, "schema"])
+    published = (DOCS / "schema" / f"{kind}.schema.json").read_text(encoding="utf-8")
+
+    assert published == published_schema(kind), "run: python -m tests.test_docs"
+    assert json.loads(published)["$schema"]
+
+
+def test_a_command_prints_the_schema_of_mappings() -> None:
+    """
+    `mapping schema` gives the published file, byte by byte.
+    """
+    result = CliRunner().invoke(program(), ["mapping", "schema"])
 
     assert result.exit_code == 0, result.output
-    published = (DOCS / f"{kind}.schema.json").read_text(encoding="utf-8")
-    assert published == result.stdout, f"run: {PROGRAM} {kind} schema > docs/{kind}.schema.json"
-    assert json.loads(published)["$schema"]
+    assert result.stdout == published_schema("mapping")
+
+
+def published_schema(kind: str) -> str:
+    """
+    A file of docs/schema as it must be.
+    """
+    return json.dumps(SCHEMAS[kind](), indent=2) + "\n"
+
+
+def test_every_header_finds_its_schema() -> None:
+    """
+    A `$schema=` for editors, in a mapping file or a page, names a file that is there.
+    """
+    found = 0
+    for path in tracked_files():
+        if path.suffix not in (".yaml", ".yml", ".md"):
+            continue
+        for name in re.findall(
+            r"^# yaml-language-server: \$schema=(\S+)", path.read_text(), re.MULTILINE
+        ):
+            found += 1
+            # The demo and the guides show what stands in a folder beside docs.
+            folder = path.parent if path.is_relative_to(ROOT / "mappings") else ROOT / "mappings"
+            assert (folder / name).resolve().parent == DOCS / "schema", path
+            assert (folder / name).exists(), path
+
+    assert found
 
 
 # --- words and links -----------------------------------------------------------------------------
@@ -617,14 +744,17 @@ def test_no_word_of_the_workshop() -> None:
 
 def write_references() -> None:
     """
-    Write the generated pages and tables anew.
+    Write the generated pages, tables and schemas anew.
     """
     (DOCS / "commands.md").write_text(command_reference(), encoding="utf-8")
-    page = DOCS / "configuration.md"
-    text = page.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    made = f"{before}{BEGIN}\n{configuration_reference()}\n{END}{after}"
-    page.write_text(made, encoding="utf-8")
+    tables = {"configuration.md": configuration_reference(), "mapping.md": mapping_reference()}
+    for name, made in tables.items():
+        page = DOCS / name
+        text = page.read_text(encoding="utf-8")
+        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
+    for kind in SCHEMAS:
+        (DOCS / "schema" / f"{kind}.schema.json").write_text(published_schema(kind))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ WAIT_REASONS: Mapping[str, tuple[str, ...]] = {
         "noreplicas",
         "busy",
         "masterdown",
+        "failover",
         "clusterdown",
         "resharding",
     ),
