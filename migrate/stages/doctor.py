@@ -19,6 +19,7 @@ from migrate.errors import InvalidFiles, TargetAccessDenied
 from migrate.mapping.values import Mapping as ProfileMapping
 from migrate.model.events import Notify, silent
 from migrate.model.settings import RedisConfig, Settings, SourceConfig
+from migrate.model.values import Expiry
 from migrate.source.store import SqlSource
 from migrate.stages.checks import Check, failures, guarded, ok, opened, skipped, warning
 from migrate.stages.ledger_checks import Known, ledger_checks
@@ -30,7 +31,7 @@ from migrate.stages.target_checks import (
     reach_checks,
     tls_check,
 )
-from migrate.target.probe import ACL_USER, acl_rule
+from migrate.target.probe import ACL_USER, EXPIRY, LOOKUPS, acl_rule
 from migrate.target.store import RedisTarget
 
 S = TypeVar("S", SourceConfig, RedisConfig)
@@ -131,7 +132,7 @@ class Doctor:
         config = _quick(settings.redis["target"])
         yield tls_check(config)
 
-        prefixes = list(dict.fromkeys(mapping.template.literals[0] for mapping in mappings))
+        prefixes, needed = list(_prefixes(mappings)), _needed(mappings)
 
         def make() -> RedisTarget:
             try:
@@ -139,7 +140,7 @@ class Doctor:
             except TargetAccessDenied as error:
                 if error.where.get("reason") == "noperm":
                     # Elsewhere the advice is to look here.
-                    error.next_step = acl_rule(prefixes, config.username or ACL_USER)
+                    error.next_step = acl_rule(prefixes, config.username or ACL_USER, needed)
                 raise
 
         target = yield from opened("target.reach", make)
@@ -149,9 +150,10 @@ class Doctor:
             return
         yield from reach_checks(target, config.address)
         yield from guarded("target.health", lambda: self._health(target, settings))
-        rule = target.acl_rule(prefixes)
+        rule = target.acl_rule(prefixes, needed)
         yield from guarded(
-            "target.commands", lambda: command_checks(target.probe_commands(prefixes), rule)
+            "target.commands",
+            lambda: command_checks(target.probe_commands(prefixes, needed), rule),
         )
         for mapping in mappings:
             yield from _fence(target, mapping.name, known)
@@ -162,6 +164,29 @@ class Doctor:
         if health.time is not None:
             self._clocks["target"] = _ahead(health.time, before, self.wall())
         yield from health_checks(health, settings.throttle)
+
+
+def _prefixes(mappings: Sequence[ProfileMapping]) -> dict[str, None]:
+    """
+    How the keys of records and lookups begin, each once.
+    """
+    found: dict[str, None] = {}
+    for mapping in mappings:
+        found[mapping.template.literals[0]] = None
+        found |= {lookup.template.literals[0]: None for lookup in mapping.lookups}
+    return found
+
+
+def _needed(mappings: Sequence[ProfileMapping]) -> set[str]:
+    """
+    Commands that these mappings need besides those of every backfill.
+    """
+    needed: set[str] = set()
+    if any(mapping.lookups for mapping in mappings):
+        needed |= {*LOOKUPS}
+    if any(mapping.expiry is not Expiry.NONE for mapping in mappings):
+        needed |= {*EXPIRY}
+    return needed
 
 
 def _quick(config: S) -> S:

@@ -276,13 +276,12 @@ local function release_all(record, text, wanted)
   end
 end
 
--- The record lists its entries before it is entered anywhere, and until it is out of everywhere.
+-- Enter a record wherever it should be; it lists that first.
 local function enter_all(record, entries, held, names, same)
   local wanted = text_of(entries)
-  release_all(record, held, wanted)
   if wanted ~= '' then
     if not same or wanted ~= held then redis.call('HSET', record, names[4], wanted) end
-  elseif held then
+  elseif same and held then
     redis.call('HDEL', record, names[4])
   end
   for _, entry in ipairs(entries) do
@@ -407,13 +406,9 @@ local function ask(key, there, found)
   if there == 'string' then redis.call('SETRANGE', key, 0, '{') end
 end
 
-local function store(key, version, digest, first, last, expires, entries, held)
+local function store(key, version, digest, first, last, expires, entries)
   put(form.kind, key, version, digest, form.names, first, last)
-  if form.kind == 'string' then
-    release_all(key, held, '')
-  elseif form.lookups > 0 or held then
-    enter_all(key, entries, held, form.names)
-  end
+  if form.lookups > 0 then enter_all(key, entries, nil, form.names) end
   if form.expiry ~= '' then expire(form.kind, key, entries, expires, form.grace, form.names) end
   dirty = true
 end
@@ -429,6 +424,8 @@ for i = 2, #KEYS do
     judge(key, version, digest, instant, entries, form)
   if outcome == REPLACED and (form.kind == 'hash' or held) then
     ask(key, there, found)
+    -- A command that is refused here leaves the old record, which still lists what it is in.
+    if held then release_all(key, held, text_of(entries)) end
     redis.call('UNLINK', key)
   elseif outcome == ADOPTED then
     -- The value that was there keeps its bytes, type and time to live under another name. RENAME
@@ -439,12 +436,13 @@ for i = 2, #KEYS do
     release_all(key, held, '')
     redis.call('UNLINK', key)
   elseif outcome == SAME then
+    if held then release_all(key, held, text_of(entries)) end
     if form.lookups > 0 or held then enter_all(key, entries, held, form.names, true) end
     if form.expiry ~= '' then expire(form.kind, key, entries, expires, form.grace, form.names) end
   end
   if outcome == WRITTEN or outcome == REPLACED or outcome == ADOPTED then
     -- SET takes the place of whatever is there, in one step.
-    store(key, version, digest, first, last, expires, entries, held)
+    store(key, version, digest, first, last, expires, entries)
   end
   tell(reply, outcome, found, which)
   outcomes[#outcomes + 1] = outcome

@@ -6,7 +6,7 @@ A standalone server, a master behind Sentinel, or all masters of a Cluster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -201,14 +201,16 @@ class RedisTarget:
         """
         return Remover(self._link, mapping, fence)
 
-    def probe_commands(self, prefixes: Sequence[str] = ()) -> list[Probed]:
+    def probe_commands(
+        self, prefixes: Sequence[str] = (), needed: Collection[str] = ()
+    ) -> list[Probed]:
         """
         Which commands this user may run. See `probe.probe_commands`.
         """
-        return probe_commands(self._link, prefixes)
+        return probe_commands(self._link, prefixes, needed)
 
-    def acl_rule(self, prefixes: Sequence[str] = ()) -> str:
+    def acl_rule(self, prefixes: Sequence[str] = (), needed: Collection[str] = ()) -> str:
         """
         The ACL line that this configuration's user needs.
         """
-        return acl_rule(prefixes, self._link.config.username or ACL_USER)
+        return acl_rule(prefixes, self._link.config.username or ACL_USER, needed)

@@ -20,9 +20,11 @@ from migrate.errors import (
     TargetNotWritable,
     TargetUnavailable,
 )
+from migrate.model.lookups import parse_entries
 from migrate.model.secret import Secret
 from migrate.model.settings import Node
-from migrate.model.values import Outcome
+from migrate.model.shape import RecordShape
+from migrate.model.values import Entry, Expiry, LookupKind, Outcome, Record
 from migrate.target.probe import acl_rule
 from migrate.target.retry import SystemClock
 from migrate.target.scripts import Script
@@ -557,19 +559,88 @@ def test_every_required_command_is_missed_when_it_is_missing(
     """
     Without one of them the probe says which; the line has none too many.
     """
-    from migrate.target.probe import REQUIRED
+    from migrate.target.probe import EXPIRY, LOOKUPS, REQUIRED
+    from migrate.target.removal import NEEDED
 
-    line = acl_rule(["user:"])
-    for name in REQUIRED:
+    line = acl_rule(["user:"], needed=(*LOOKUPS, *EXPIRY))
+    for name in dict.fromkeys((*REQUIRED, *LOOKUPS, *EXPIRY, *NEEDED)):
         if name in {"ping", "multi", "exec"}:
             continue
         server = restricted(f"{line} ".replace(f" +{name} ", " ").strip())
         target = open_target(server, **AS_MIGRATE)
 
-        failed = {probe.command for probe in target.probe_commands(["user:"]) if not probe.ok}
+        probed = target.probe_commands(["user:"], (*LOOKUPS, *EXPIRY))
+        failed = {probe.command for probe in probed if not probe.ok}
 
         assert name in failed
-        assert failed <= {name, "evalsha", "hset", "hincrby", "set", "setrange"}
+        assert failed <= {name, "evalsha", "hset", "hincrby", "set", "setrange", "sadd", "zadd"}
+
+
+LOOKED_UP = RecordShape(
+    "0" * 32,
+    "user:{id}",
+    lookups=((LookupKind.UNIQUE, "mail:{m}"), (LookupKind.SET, "in:{s}")),
+    expiry=Expiry.NONE,
+)
+
+
+def looked_up(mail: bytes, group: bytes, digest: bytes) -> Record:
+    """
+    A record with two entries.
+    """
+    entries = (Entry(b"u", b"mail:" + mail), Entry(b"s", b"in:" + group))
+    return Record(b"user:1", b"1", digest * 16, (b"name", b"x"), entries)
+
+
+def test_the_printed_line_is_enough_for_lookups(
+    restricted: Callable[[str], RedisServer], open_target: Callable[..., RedisTarget]
+) -> None:
+    """
+    With the keys and commands of its lookups a user writes, replaces and finds the same.
+    """
+    from migrate.target.probe import LOOKUPS
+
+    server = restricted(acl_rule(["user:", "mail:", "in:"], needed=LOOKUPS))
+    target = open_target(server, **AS_MIGRATE)
+    writes = target.loader(MAPPING, begin(target), LOOKED_UP)
+
+    outcomes = [
+        *writes.write([looked_up(b"a", b"x", b"0")]).outcomes,
+        *writes.write([looked_up(b"b", b"y", b"1")]).outcomes,
+        *writes.write([looked_up(b"b", b"y", b"1")]).outcomes,
+    ]
+
+    assert outcomes == [Outcome.WRITTEN, Outcome.REPLACED, Outcome.SAME]
+
+
+@pytest.mark.parametrize("name", ["srem", "sadd", "hset", "set", "sismember"])
+def test_a_missing_permission_loses_no_entry(
+    restricted: Callable[[str], RedisServer], open_target: Callable[..., RedisTarget], name: str
+) -> None:
+    """
+    Wherever the script is stopped, the record lists what it is in; once allowed, all is right.
+    """
+    from migrate.target.probe import LOOKUPS
+
+    server = restricted(acl_rule(["user:", "mail:", "in:"], needed=LOOKUPS))
+    writes = open_target(server, **AS_MIGRATE).loader(
+        MAPPING, begin(open_target(server, **AS_MIGRATE)), LOOKED_UP
+    )
+    writes.write([looked_up(b"a", b"x", b"0")])
+    client = server.client()
+    client.acl_setuser("migrate", commands=[f"-{name}"])
+
+    with pytest.raises(TargetAccessDenied):
+        writes.write([looked_up(b"b", b"y", b"1")])
+
+    listed = {entry.key for entry in parse_entries(client.hget("user:1", "_l"))}
+    there = {key for key in client.scan_iter() if key.startswith((b"mail:", b"in:"))}
+    assert there <= listed
+    client.acl_setuser("migrate", commands=[f"+{name}"])
+    writes.write([looked_up(b"b", b"y", b"1")])
+    assert client.get("mail:b") == b"user:1"
+    assert client.smembers("in:y") == {b"user:1"}
+    assert client.exists("mail:a", "in:x") == 0
 
 
 @pytest.mark.parametrize("name", ["hset", "unlink", "hmget", "type"])
