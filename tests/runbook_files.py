@@ -59,7 +59,7 @@ FRONT: Mapping[str, Callable[[Any], bool]] = {
     "est_minutes": lambda v: type(v) is int and v > 0,
     "reversible": lambda v: isinstance(v, bool),
     "approver": lambda v: v in ("none", "second-person"),
-    "alerts": lambda v: v == [],  # the program ships no alerts yet
+    "alerts": lambda v: isinstance(v, list) and all(_is_alert(name) for name in v),
     "vars": lambda v: isinstance(v, dict) and all(_is_pattern(one) for one in v.values()),
 }
 """The keys of the front matter and what each may hold; all of them are needed."""
@@ -70,6 +70,10 @@ _FENCE = re.compile(
 )
 _STEP = re.compile(r"(?P<number>\d+)\. .+ \((?P<minutes>\d+) min\)")
 _EXPORT = re.compile(r"export (?P<name>[A-Z][A-Z0-9_]*)=(?P<value>.*)", re.DOTALL)
+
+
+def _is_alert(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"ProfileMigrate[A-Za-z]+", value) is not None
 
 
 def _is_pattern(value: Any) -> bool:

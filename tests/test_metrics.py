@@ -123,8 +123,8 @@ def test_every_family_is_declared() -> None:
     _, types = parsed(RunMetrics("users", "1"))
 
     assert types == {
-        name.removesuffix("_total") if kind == "counter" else name: kind
-        for name, (kind, _) in FAMILIES.items()
+        name.removesuffix("_total") if family.kind == "counter" else name: family.kind
+        for name, family in FAMILIES.items()
     }
 
 

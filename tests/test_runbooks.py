@@ -58,7 +58,7 @@ GOOD = (FOLDER / "redis-full.md").read_text(encoding="utf-8")
     [
         ("severity: page\n", "", "front-matter"),
         ("severity: page", "severity: loud", "front-matter"),
-        ("alerts: []", "alerts: [PmOom]", "front-matter"),
+        ("alerts: [", "alerts: [PmOom, ", "front-matter"),
         ("id: RB-02\n", "id: [RB-02\n", "front-matter"),
         ("# RB-02 Redis is full", "# RB-02 Redis is empty", "order"),
         ("## Verify\n", "## Check\n", "order"),

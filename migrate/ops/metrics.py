@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from migrate.errors import UsageProblem
 from migrate.model.events import ChunkCopied, Event, PartitionDone, Throttled, Waiting
@@ -69,21 +70,44 @@ WAIT_REASONS: Mapping[str, tuple[str, ...]] = {
 }
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-FAMILIES: Mapping[str, tuple[str, str]] = {
-    "profile_migrate_build_info": ("gauge", "Version of the program; the value is always 1."),
-    "profile_migrate_rows_read_total": ("counter", "Rows read from the source."),
-    "profile_migrate_rows_total": ("counter", "Rows by what became of them."),
-    "profile_migrate_rejects_total": ("counter", "Rows that could not become a record."),
-    "profile_migrate_batches_total": ("counter", "Batches acknowledged and saved."),
-    "profile_migrate_partitions_done_total": ("counter", "Partitions of which every row was seen."),
-    "profile_migrate_batch_duration_seconds": ("histogram", "Time of one step of one batch."),
-    "profile_migrate_throttled_seconds_total": ("counter", "Time held back on purpose."),
-    "profile_migrate_waiting_seconds_total": ("counter", "Time waited for a store."),
-    "profile_migrate_run_duration_seconds": ("gauge", "Length of the last run."),
-    "profile_migrate_run_exit_code": ("gauge", "Exit code of the last run."),
-    "profile_migrate_run_finished_timestamp_seconds": ("gauge", "When the last run ended."),
+
+class Family(NamedTuple):
+    """
+    One metric: its type, its help text, and the labels of its series.
+    """
+
+    kind: str
+    explanation: str
+    labels: tuple[str, ...] = ("mapping",)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "profile_migrate_build_info": Family(
+        "gauge", "Version of the program; the value is always 1.", ("version",)
+    ),
+    "profile_migrate_rows_read_total": Family("counter", "Rows read from the source."),
+    "profile_migrate_rows_total": Family(
+        "counter", "Rows by what became of them.", ("mapping", "result")
+    ),
+    "profile_migrate_rejects_total": Family("counter", "Rows that could not become a record."),
+    "profile_migrate_batches_total": Family("counter", "Batches acknowledged and saved."),
+    "profile_migrate_partitions_done_total": Family(
+        "counter", "Partitions of which every row was seen."
+    ),
+    "profile_migrate_batch_duration_seconds": Family(
+        "histogram", "Time of one step of one batch.", ("mapping", "step")
+    ),
+    "profile_migrate_throttled_seconds_total": Family(
+        "counter", "Time held back on purpose.", ("mapping", "reason")
+    ),
+    "profile_migrate_waiting_seconds_total": Family(
+        "counter", "Time waited for a store.", ("mapping", "store", "reason")
+    ),
+    "profile_migrate_run_duration_seconds": Family("gauge", "Length of the last run."),
+    "profile_migrate_run_exit_code": Family("gauge", "Exit code of the last run."),
+    "profile_migrate_run_finished_timestamp_seconds": Family("gauge", "When the last run ended."),
 }
-"""Every metric with its type and its help text: what docs and alert rules may name."""
+"""Every metric of the text file of a run: what docs and alert rules may name."""
 
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -125,10 +149,10 @@ class RunMetrics:
             case PartitionDone():
                 self._partitions += 1
             case Waiting(store, reason, seconds):
-                waited = (_closed(store), _closed(reason))
+                waited = (closed(store), closed(reason))
                 self._waiting[waited] = self._waiting.get(waited, 0.0) + seconds
             case Throttled(reason, seconds):
-                reason = _closed(reason)
+                reason = closed(reason)
                 self._throttled[reason] = self._throttled.get(reason, 0.0) + seconds
 
     def _count_chunk(self, chunk: ChunkCopied) -> None:
@@ -138,7 +162,7 @@ class RunMetrics:
         for outcome, count in chunk.outcomes.items():
             self._rows[outcome.name.lower()] += count
         for step, seconds in chunk.seconds.items():
-            self._steps.setdefault(_closed(step), _Histogram()).observe(seconds)
+            self._steps.setdefault(closed(step), _Histogram()).observe(seconds)
 
     def finish(self, *, exit_code: int, seconds: float, finished_at: float) -> None:
         """
@@ -155,12 +179,7 @@ class RunMetrics:
         """
         Everything in the text exposition format, version 0.0.4.
         """
-        lines: list[str] = []
-        samples = self._samples()
-        for name, (kind, explanation) in FAMILIES.items():
-            lines += [f"# HELP {name} {explanation}", f"# TYPE {name} {kind}"]
-            lines += [_line(name, *sample) for sample in samples[name]]
-        return "\n".join(lines) + "\n"
+        return exposition(FAMILIES, self._samples())
 
     def _samples(self) -> dict[str, list[Sample]]:
         mapping = ("mapping", self._mapping)
@@ -210,6 +229,17 @@ class RunMetrics:
             ) from None
 
 
+def exposition(families: Mapping[str, Family], samples: Mapping[str, Iterable[Sample]]) -> str:
+    """
+    Samples by the names of their metrics as the text that a Prometheus server reads.
+    """
+    lines: list[str] = []
+    for name, family in families.items():
+        lines += [f"# HELP {name} {family.explanation}", f"# TYPE {name} {family.kind}"]
+        lines += [_line(name, *sample) for sample in samples.get(name, ())]
+    return "\n".join(lines) + "\n"
+
+
 class _Histogram:
     """
     Counts of durations under fixed limits, with their sum.
@@ -236,14 +266,17 @@ def _known(mapping: tuple[str, str], value: float | None) -> list[Sample]:
     return [] if value is None else [("", (mapping,), value)]
 
 
-def _closed(word: str) -> str:
-    # A label must never carry text of a driver or of a row: whatever is no plain word becomes one.
+def closed(word: str) -> str:
+    """
+    The word where it is plain, `other` otherwise: a label carries no text of a driver or a row.
+    """
     return word if _WORD.fullmatch(word) else "other"
 
 
 def _line(name: str, suffix: str, labels: tuple[tuple[str, str], ...], value: float) -> str:
     inside = ",".join(f'{label}="{_escape(text)}"' for label, text in labels)
-    return f"{name}{suffix}{{{inside}}} {_number(value)}"
+    braced = f"{{{inside}}}" if inside else ""
+    return f"{name}{suffix}{braced} {_number(value)}"
 
 
 def _escape(text: str) -> str:
