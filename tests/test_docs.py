@@ -20,6 +20,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 import migrate
 from migrate.cli.backfill import _as_json
@@ -30,6 +31,7 @@ from migrate.mapping.compile import compile_mapping
 from migrate.mapping.files import load
 from migrate.mapping.schema import json_schema as mapping_schema
 from migrate.model.values import Chunk, Column, Kind, Table
+from migrate.ops.collector import SERVED
 from migrate.ops.metrics import FAMILIES
 from migrate.workers.backfill import Report
 
@@ -509,15 +511,19 @@ def test_readme_is_short() -> None:
 
 def test_every_metric_is_documented() -> None:
     """
-    docs/monitoring.md lists every metric of the program, with its type, and no other.
+    docs/monitoring.md lists every metric of each way, with its labels and type, and no other.
     """
     text = (DOCS / "monitoring.md").read_text(encoding="utf-8")
 
-    listed = dict(
-        re.findall(r"^\| `(profile_migrate_\w+)(?:\{.*?\})?` \| (\w+) \|", text, re.MULTILINE)
-    )
-
-    assert listed == {name: kind for name, (kind, _) in FAMILIES.items()}
+    served, file = text.split("## The text file")
+    for part, families in ((served, SERVED), (file, FAMILIES)):
+        listed = {
+            name: (kind, tuple(labels.split(",")) if labels else ())
+            for name, labels, kind in re.findall(
+                r"^\| `(profile_migrate_\w+)(?:\{(.*?)\})?` \| (\w+) \|", part, re.MULTILINE
+            )
+        }
+        assert listed == {name: (one.kind, one.labels) for name, one in families.items()}
 
 
 def test_metrics_in_alerts_exist() -> None:
@@ -531,6 +537,25 @@ def test_metrics_in_alerts_exist() -> None:
     series = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
     assert series
     assert series <= set(FAMILIES)
+
+
+def test_alerts_are_listed() -> None:
+    """
+    docs/monitoring.md lists every alert rule of the project, with its severity and its runbook.
+    """
+    text = (DOCS / "monitoring.md").read_text(encoding="utf-8")
+    listed = re.findall(
+        r"^\| `(ProfileMigrate\w+)` \| .+ \| (\w+) \| \[RB-\d\d\]\(\.\./(.+?)\) \|$",
+        text,
+        re.MULTILINE,
+    )
+
+    assert listed == [
+        (rule["alert"], rule["labels"]["severity"], rule["annotations"]["runbook_url"])
+        for path in sorted((ROOT / "runbooks" / "alerts").glob("*.yml"))
+        for group in YAML(typ="safe").load(path.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def test_every_command_with_json_has_its_section() -> None:

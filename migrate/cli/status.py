@@ -16,10 +16,13 @@ from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, json_option
 from migrate.errors import ExitCode
 from migrate.ledger.access import open_ledger
-from migrate.ledger.store import FINISHED, PURGED, RUNNING, Lock, RunState
+from migrate.ledger.store import FINISHED, PURGED, RUNNING, Ledger, Lock, RunState
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Outcome
 from migrate.ops.tables import human_duration, human_rate, table
+
+NOT_VERIFIED, VERIFIED, STALE = "not verified", "verified", "stale"
+"""Whether a verification passed, and whether it still speaks of what is there."""
 
 PERIOD_S = 2.0
 """Between two looks of --watch."""
@@ -36,12 +39,15 @@ class Standing:
         lock: Who works on it now.
 
         open_rejects: By reason.
+
+        verified: Not verified, verified, or stale.
     """
 
     mapping: str
     run: RunState | None = None
     lock: Lock | None = None
     open_rejects: dict[str, int] | None = None
+    verified: str = NOT_VERIFIED
 
     @property
     def state(self) -> str:
@@ -113,9 +119,30 @@ def _look(app: AppContext, names: list[str]) -> list[Standing]:
     ledger = open_ledger(config, wall=time.time)
     with closing(ledger):
         return [
-            Standing(name, ledger.last_run(name), ledger.lock_of(name), ledger.count_rejects(name))
+            Standing(
+                name,
+                ledger.last_run(name),
+                ledger.lock_of(name),
+                ledger.count_rejects(name),
+                _verified(ledger, name, app.settings.gates.verification_max_age_s),
+            )
             for name in names
         ]
+
+
+def _verified(ledger: Ledger, name: str, max_age_s: float) -> str:
+    """
+    Whether the last verification passed, and is of the records as they are.
+
+    The epoch is raised by every run that writes; any run after it makes a verification stale.
+    """
+    kept, state, run = ledger.last_passed(name), ledger.mapping(name), ledger.last_run(name)
+    if kept is None or state is None or run is None:
+        return NOT_VERIFIED
+    fresh = time.time() - kept.kept_at <= max_age_s
+    later = run.updated_at > kept.kept_at or ledger.written_after(name, kept.kept_at)
+    same = kept.fingerprint == state.fingerprint and not later
+    return VERIFIED if fresh and same else STALE
 
 
 def _is_missing(config: SourceConfig) -> bool:
@@ -129,7 +156,7 @@ def _as_json(standing: Standing) -> dict[str, Any]:
         "mapping": standing.mapping,
         "state": standing.state,
         "open_rejects": standing.open_rejects or {},
-        "verified": "not verified",
+        "verified": standing.verified,
         "next": standing.next_command,
         "holder": str(standing.lock.holder) if standing.lock else None,
         "run": None,
@@ -197,7 +224,7 @@ def _details(standing: Standing) -> list[str]:
         lines.append(f"{standing.mapping}: the last run ended with error[{standing.run.error}]")
     if standing.run is not None:
         lines.append(
-            f"{standing.mapping}: not verified; reads and writes belong to SQL, nothing to go back "
-            "from."
+            f"{standing.mapping}: {standing.verified}; reads and writes belong to SQL, nothing to "
+            "go back from."
         )
     return lines

@@ -31,11 +31,12 @@ from sqlalchemy import (
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LockHeld, UsageProblem
-from migrate.ledger import journal, keys, tables
+from migrate.ledger import journal, keys, tables, verification
 from migrate.ledger.journal import JournalEntry, Note
 from migrate.ledger.lock import LEASE_S, Holder, this_process
 from migrate.ledger.retry import attempt
 from migrate.ledger.upgrade import upgrade
+from migrate.ledger.verification import Checked, Found, Kept
 from migrate.model.events import Notify, silent
 from migrate.model.ports import Partition, Progress
 from migrate.model.settings import SourceConfig
@@ -238,6 +239,8 @@ class Ledger:
             part = tables.partition
             connection.execute(delete(part).where(part.c.run.in_(runs.scalar_subquery())))
             tables_of = [tables.reject.c.mapping, tables.mapping.c.name]
+            # Nothing is there any more that a verification could speak of.
+            verification.forget(connection, mapping)
             if not keep_shapes:
                 tables_of.append(tables.shape.c.mapping)
             for column in tables_of:
@@ -378,7 +381,7 @@ class Ledger:
         ]
 
         def work(connection: Connection) -> None:
-            self._retire(connection, mapping)
+            self._retire(connection, mapping, kind)
             connection.execute(insert(tables.run).values(**values))
             if parts:
                 connection.execute(insert(tables.partition), parts)
@@ -386,12 +389,13 @@ class Ledger:
         self._transact(work)
         return run
 
-    def _retire(self, connection: Connection, mapping: str) -> None:
+    def _retire(self, connection: Connection, mapping: str, kind: str) -> None:
         """
         Partitions of earlier runs go; their sums stay with no run that could be resumed.
         """
         table = tables.run
-        left = (table.c.mapping == mapping) & table.c.status.not_in((FINISHED, PURGED))
+        left = (table.c.mapping == mapping) & (table.c.kind == kind)
+        left &= table.c.status.not_in((FINISHED, PURGED))
         earlier = select(table.c.id).where(left)
         connection.execute(
             delete(tables.partition).where(tables.partition.c.run.in_(earlier.scalar_subquery()))
@@ -450,7 +454,8 @@ class Ledger:
                 )
             )
             if status == FINISHED:
-                owner = select(table.c.mapping).where(table.c.id == run).scalar_subquery()
+                filled = (table.c.id == run) & (table.c.kind == "backfill")
+                owner = select(table.c.mapping).where(filled).scalar_subquery()
                 connection.execute(
                     delete(tables.reject).where(
                         tables.reject.c.mapping == owner, tables.reject.c.run != run
@@ -459,14 +464,14 @@ class Ledger:
 
         self._transact(work)
 
-    def last_run(self, mapping: str) -> RunState | None:
+    def last_run(self, mapping: str, kind: str = "backfill") -> RunState | None:
         """
         The newest run of a mapping with the sums over its partitions.
         """
         table = tables.run
         query = (
             select(table)
-            .where(table.c.mapping == mapping)
+            .where(table.c.mapping == mapping, table.c.kind == kind)
             .order_by(table.c.started_at.desc())
             .limit(1)
         )
@@ -523,6 +528,15 @@ class Ledger:
         part = tables.partition
         query = select(func.count()).where(part.c.run == run, part.c.status != DONE)
         return self._transact(lambda connection: connection.scalar(query) or 0)
+
+    def count_partitions(self, run: str) -> dict[str, int]:
+        """
+        Partitions of a run by their status: pending, claimed, done.
+        """
+        part = tables.partition
+        query = select(part.c.status, func.count()).where(part.c.run == run).group_by(part.c.status)
+        rows = self._transact(lambda connection: connection.execute(query).all())
+        return {row[0]: row[1] for row in rows}
 
     # --- partitions -------------------------------------------------------------------------
 
@@ -644,6 +658,212 @@ class Ledger:
         for key in rows:
             connection.execute(delete(table).where(table.c.mapping == mapping, table.c.key == key))
         connection.execute(insert(table), list(rows.values()))
+
+    # --- verifications ----------------------------------------------------------------------
+
+    def begin_verification(self, run: str, kept: Kept) -> None:
+        """
+        Remember what a verification is about; findings of earlier ones are forgotten.
+        """
+
+        def work(connection: Connection) -> None:
+            verification.forget_findings(connection, kept.mapping, but=run)
+            verification.keep(connection, run, kept)
+
+        self._transact(work)
+
+    def save_checked(
+        self, run: str, partition: Partition, checked: Checked, *, seconds: float
+    ) -> Partition:
+        """
+        Keep what a chunk of a verification found, in one transaction with its cursor.
+
+        Returns:
+            The partition as it is now.
+
+        Raises:
+            Fenced: Another worker has claimed the partition since.
+        """
+        part = tables.partition
+        here = (part.c.run == run) & (part.c.number == partition.number)
+
+        def work(connection: Connection) -> None:
+            now = self._wall()
+            changed = connection.execute(
+                update(part)
+                .where(here, part.c.token == partition.token, part.c.saves == partition.saves)
+                .values(
+                    cursor=keys.dump(checked.cursor),
+                    status=DONE if checked.done else CLAIMED,
+                    saves=partition.saves + 1,
+                    rows=part.c.rows + checked.rows,
+                    seconds=part.c.seconds + seconds,
+                    written_at=now,
+                )
+            ).rowcount
+            if changed == 0:
+                self._was_saved(connection, here, partition)
+                return
+            verification.add(connection, run, partition.number, checked)
+            connection.execute(
+                update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
+            )
+
+        self._transact(work)
+        return partition.saved(checked.cursor)
+
+    def add_partition(self, run: str, number: int) -> None:
+        """
+        Add a partition without ends to a verification, unless it is there.
+        """
+        zero = dict.fromkeys(("token", "saves", "rows", "rejected", *tables.OUTCOMES), 0)
+
+        def work(connection: Connection) -> None:
+            part = tables.partition
+            here = (part.c.run == run) & (part.c.number == number)
+            if connection.scalar(select(func.count()).select_from(part).where(here)):
+                return
+            values = {"run": run, "number": number, "status": PENDING, "seconds": 0.0, **zero}
+            connection.execute(insert(part).values(**values))
+
+        self._transact(work)
+
+    def restart_partition(self, run: str, number: int) -> None:
+        """
+        Do a partition of a verification again from its beginning, and forget what it found.
+        """
+
+        def work(connection: Connection) -> None:
+            part = tables.partition
+            here = (part.c.run == run) & (part.c.number == number)
+            connection.execute(
+                update(part)
+                .where(here)
+                .values(status=PENDING, cursor=None, rows=0, seconds=0.0, token=part.c.token + 1)
+            )
+            verification.forget_partition(connection, run, number)
+
+        self._transact(work)
+
+    def checked(self, run: str) -> dict[tuple[int, str], int]:
+        """
+        How many entities of each partition had which verdict, as far as it is no finding.
+        """
+        return self._transact(lambda connection: verification.counts(connection, run))
+
+    def parts_of(self, run: str) -> list[dict[str, Any]]:
+        """
+        Number, rows, seconds and whether it is done, of each partition.
+        """
+        part = tables.partition
+        query = select(part).where(part.c.run == run).order_by(part.c.number)
+        rows = self._transact(_all_of(query))
+        return [
+            {
+                "number": row.number,
+                "rows": row.rows,
+                "seconds": row.seconds,
+                "done": row.status == DONE,
+            }
+            for row in rows
+        ]
+
+    def findings(
+        self, run: str, *, verdict: str | None = None, limit: int | None = None
+    ) -> Iterator[Found]:
+        """
+        What a verification found, in a stable order, read page by page.
+        """
+        left, after = limit, None
+        while left is None or left > 0:
+            size = 1_000 if left is None else min(left, 1_000)
+            page = self._transact(
+                lambda connection, after=after, size=size: verification.page(  # type: ignore[misc]
+                    connection, run, verdict, after, size
+                )
+            )
+            if not page:
+                return
+            yield from page
+            after = page[-1]
+            left = None if left is None else left - len(page)
+
+    def sums_of_findings(self, run: str) -> list[tuple[int, str, str, str, int]]:
+        """
+        Partition, verdict, kind, field, and how many keys.
+        """
+        return self._transact(lambda connection: verification.sums(connection, run))
+
+    def keys_of_findings(self, run: str) -> dict[str, int]:
+        """
+        How many keys have each verdict.
+        """
+        return self._transact(lambda connection: verification.by_verdict(connection, run))
+
+    def told_entries(self, run: str, entries: Sequence[bytes]) -> set[bytes]:
+        """
+        Those of these lookup keys that a finding names already.
+        """
+        return self._transact(lambda connection: verification.told(connection, run, entries))
+
+    def rejected(self, mapping: str, wanted: Sequence[Key]) -> set[Key]:
+        """
+        Those of these rows that are open rejects.
+        """
+        table = tables.reject
+        texts = {keys.dump(key) or "": key for key in wanted}
+        found: set[Key] = set()
+        names = list(texts)
+        for start in range(0, len(names), 500):
+            query = select(table.c.key).where(
+                table.c.mapping == mapping, table.c.key.in_(names[start : start + 500])
+            )
+            rows = self._transact(lambda connection, query=query: connection.scalars(query).all())  # type: ignore[misc]
+            found.update(texts[text] for text in rows)
+        return found
+
+    def first_instant(self, mapping: str, fingerprint: str) -> int | None:
+        """
+        The earliest instant from which records of this form may count their time to live.
+        """
+        table = tables.run
+        query = select(func.min(table.c.instant)).where(
+            table.c.mapping == mapping,
+            table.c.kind == "backfill",
+            table.c.fingerprint == fingerprint,
+            table.c.status != PURGED,
+        )
+
+        def work(connection: Connection) -> int | None:
+            found = connection.scalar(query)
+            return None if found is None else int(found)
+
+        return self._transact(work)
+
+    def keep_verification(self, run: str, kept: Kept) -> None:
+        """
+        Keep the result of a verification.
+        """
+        self._transact(lambda connection: verification.keep(connection, run, kept))
+
+    def last_verification(self, mapping: str, level: str | None = None) -> Kept | None:
+        """
+        The newest verification of a mapping, whole or not, of one level or of any.
+        """
+        return self._transact(lambda connection: verification.last(connection, mapping, level))
+
+    def last_passed(self, mapping: str) -> Kept | None:
+        """
+        The newest full or deep verification that passed; None where a later one failed.
+        """
+        return self._transact(lambda connection: verification.last_passed(connection, mapping))
+
+    def written_after(self, mapping: str, moment: float) -> bool:
+        """
+        Whether the journal has a line of the mapping since then: something was repaired or removed.
+        """
+        last = self.last_entry(mapping)
+        return last is not None and last.at > moment
 
     # --- rejects ----------------------------------------------------------------------------
 

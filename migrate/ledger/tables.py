@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import ExecutableDDLElement
 
-LAYOUT = 2
+LAYOUT = 3
 """Of these tables; a ledger with a higher one belongs to a newer version of the tool."""
 
 FIRST_LAYOUT = 1
@@ -150,6 +150,43 @@ journal = Table(
     Column("hash", String(64), nullable=False),
 )
 
+verification = Table(
+    "migrate_verification",
+    metadata,
+    Column("run", String(36), primary_key=True),
+    Column("mapping", String(63), nullable=False, index=True),
+    Column("level", String(16), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("kept_at", Float, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("result", Text, nullable=False),
+)
+
+checked = Table(
+    "migrate_checked",
+    metadata,
+    Column("run", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("verdict", String(16), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+finding = Table(
+    "migrate_finding",
+    metadata,
+    Column("run", String(36), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("verdict", String(16), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("source_key", Text),
+    Column("entry", Text, nullable=False, index=True),
+    Column("expected", Text),
+    Column("found", Text),
+)
+
 _REFUSE = "the journal is only ever added to"
 
 _GUARDS = (
@@ -189,7 +226,8 @@ for _dialect, _statement in _GUARDS:
     event.listen(journal, "after_create", _guard.execute_if(dialect=_dialect))
 
 ADDED: dict[int, tuple[Column[int], ...]] = {
-    2: (partition.c.expired, partition.c.duplicate, partition.c.adopted, run.c.instant)
+    2: (partition.c.expired, partition.c.duplicate, partition.c.adopted, run.c.instant),
+    3: (),
 }
 """Columns that a layout added to tables of an earlier one; whole tables are made as they are."""
 

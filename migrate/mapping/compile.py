@@ -407,6 +407,75 @@ class CompiledMapping:
             raise Undecodable("a member that is not mapped")
         return cells
 
+    def cell_of(self, name: str, stored: bytes) -> Any:
+        """
+        The cell, or the rows of a collection, that one field of a record stands for.
+
+        Args:
+            stored: Of a hash the field's value; of a string record the member's JSON text.
+
+        Raises:
+            Undecodable: `encode` never gives these bytes, or they are masked.
+        """
+        for child in self.children:
+            if child.name == name:
+                return child.collection.decode(stored)
+        field = next(field for field in self.fields if field.name == name)
+        if self.record is RecordType.HASH:
+            return field.codec.decode(stored)
+        try:
+            text = stored.decode()
+        except UnicodeDecodeError:
+            raise Undecodable("not UTF-8") from None
+        return self._values[name].read(text)
+
+    def entries_of(self, stored: Map[bytes, bytes], row: Row) -> tuple[tuple[str, Entry], ...]:
+        """
+        Names of the lookups, and the entries that a record with these fields has in them.
+        """
+        return tuple((one.spec.name, one.entry(stored, row)) for one in self._lookups)
+
+    def instant_of(self, row: Row) -> bytes:
+        """
+        The instant at which the record of a row expires, or empty.
+        """
+        if self.expiry is not Expiry.COLUMN:
+            return self._expiry.fixed
+        return expires_at(row[self._expiry.position])
+
+    def key_of(self, cells: Sequence[Any]) -> bytes:
+        """
+        The record key of a row with these cells of its key, in the key's order.
+
+        Raises:
+            Unencodable: A cell is NULL, or none of its column's kind.
+        """
+        components = []
+        for at in self._key_order:
+            if cells[at] is None:
+                raise Unencodable("null-key", "is NULL, and a record needs its whole key")
+            components.append(self.key[at].codec.encode(cells[at]).decode())
+        return self.template.render(components)
+
+    def key_parts(self, key: bytes) -> Key | None:
+        """
+        The key of the row that a record key names; None where no row can have such a record.
+        """
+        components = self.template.match(key)
+        if components is None:
+            return None
+        parts: dict[int, KeyPart] = {}
+        for at, component in zip(self._key_order, components, strict=True):
+            if isinstance(component, bytes):
+                return None
+            try:
+                cell = self.key[at].codec.decode(component.encode())
+            except Undecodable:
+                return None
+            parts[at] = cell
+        found = tuple(parts[at] for at in range(len(parts)))
+        return found if self.record_key(found) == key else None
+
     @property
     def reversible(self) -> bool:
         """

@@ -33,6 +33,23 @@ class ChunkCopied:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkVerified:
+    """
+    One chunk was compared, and what was found is saved.
+
+    Args:
+        rows: Rows of SQL, or records of Redis on the way back.
+
+        hard: Keys with a verdict that makes the verification fail.
+    """
+
+    partition: int
+    rows: int
+    hard: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionDone:
     """
     Every row of a partition was seen.
@@ -72,7 +89,7 @@ class Throttled:
     seconds: float
 
 
-Event = ChunkCopied | PartitionDone | Waiting | Throttled
+Event = ChunkCopied | ChunkVerified | PartitionDone | Waiting | Throttled
 Notify = Callable[[Waiting], None]
 """Adapters call it before they sleep; the run shows the reason."""
 

@@ -38,6 +38,9 @@ from migrate.source.where import WhereCompiler
 FETCH_AT_ONCE = 500
 """Keys in one statement of `fetch`; SQLite takes 32,766 parameters, a plan should stay small."""
 
+KEYS_ALIKE = 100
+"""Statements for a multiple of so many keys are kept: making one costs more than running it."""
+
 SAMPLES_A_PART = 200
 """Sampled pages of the table behind each boundary of `split`."""
 
@@ -71,6 +74,7 @@ class Statements:
     key_at: tuple[int, ...]
     reads: tuple[ColumnRead, ...]
     _pages: dict[tuple[bool, bool], sa.Select[Any]] = field(default_factory=dict)
+    _keyed: dict[int, sa.Select[Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dialect: Dialect, relation: Relation, query: Query) -> Statements:
@@ -247,7 +251,11 @@ class Statements:
         """
         The rows with any of `count` keys `k0_*`, `k1_*`, ...
         """
-        return self.select().where(self.matches(count))
+        if count % KEYS_ALIKE:
+            return self.select().where(self.matches(count))
+        if count not in self._keyed:
+            self._keyed[count] = self.select().where(self.matches(count))
+        return self._keyed[count]
 
     def matches(self, count: int) -> sa.ColumnElement[bool]:
         """

@@ -18,6 +18,7 @@ from migrate.model.values import Chunk, Table
 from migrate.source.connect import Connections
 from migrate.source.dialects.base import Relation, SourceFacts
 from migrate.source.extract import KeysetExtractor
+from migrate.source.plain import PlainReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,12 @@ class SqlSource:
             SchemaDrift: The table is not what it was when `table` was reflected.
         """
         return KeysetExtractor(self.connections, query, table)
+
+    def plain(self, query: Query) -> PlainReader:
+        """
+        A reader of the same rows by other expressions, for a verification.
+        """
+        return PlainReader(self.connections, query)
 
     def count(self, query: Query, *, estimate: bool = False) -> int:
         """

@@ -14,6 +14,7 @@ from uuid import uuid4
 from migrate.errors import MigrateError
 from migrate.target.fence import RESERVED_PREFIX
 from migrate.target.link import Command, Link, call_of, failed
+from migrate.target.reader import NEEDED as READING
 from migrate.target.removal import NEEDED
 from migrate.target.retry import prefix_of
 from migrate.target.scripts import MEASURE
@@ -239,7 +240,7 @@ def _allowed(needed: Collection[str]) -> dict[str, None]:
     """
     Everything that a user may need, in one order, each once.
     """
-    return dict.fromkeys((*REQUIRED, *needed, *ADOPTION, *OPTIONAL, *NEEDED))
+    return dict.fromkeys((*REQUIRED, *needed, *ADOPTION, *OPTIONAL, *NEEDED, *READING))
 
 
 def _literal(prefix: str) -> str:

@@ -32,6 +32,7 @@ from migrate.target.link import Link
 from migrate.target.loader import DryLoader, ScriptLoader
 from migrate.target.nodes import Nodes
 from migrate.target.probe import ACL_USER, Probed, acl_rule, probe_commands
+from migrate.target.reader import RecordReader
 from migrate.target.removal import Remover, close_fence, expire_fence
 from migrate.target.retry import Patience, SystemClock
 from migrate.target.survey import Cost, Held, lookup, measure
@@ -200,6 +201,12 @@ class RedisTarget:
         Finds and removes records behind this fence; without one it only looks.
         """
         return Remover(self._link, mapping, fence)
+
+    def reader(self, shape: RecordShape) -> RecordReader:
+        """
+        Reads records in bulk, for a verification. See `reader.RecordReader`.
+        """
+        return RecordReader(self._link, shape)
 
     def probe_commands(
         self, prefixes: Sequence[str] = (), needed: Collection[str] = ()

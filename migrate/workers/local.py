@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import cast
+from typing import Any, Protocol, cast
 
 from migrate.errors import ExitCode, MigrateError, Unexpected, WorkerDied
 from migrate.model.events import Event, Notify
 from migrate.workers.stopping import Requested
-from migrate.workers.work import Job, work
+from migrate.workers.work import work
 
 POLL_S = 0.2
 """How often the parent looks whether a stop was asked for."""
@@ -37,11 +37,31 @@ SEVERITY = (
 """Which of several workers' errors is told; a stop comes last."""
 
 
-def run_local(job: Job, requested: Requested, notify: Notify) -> Iterator[Event]:
+class Shared(Protocol):
+    """
+    What all workers of a run are handed; crosses process borders.
+    """
+
+    @property
+    def workers(self) -> int:
+        """
+        How many of them there are.
+        """
+
+
+Work = Callable[[Any, str, Requested, Notify], Iterator[Event]]
+"""What one worker does; a function of a module, because it crosses process borders by its name."""
+
+
+def run_local(
+    job: Shared, requested: Requested, notify: Notify, work: Work = work
+) -> Iterator[Event]:
     """
     Run a job on `job.workers` processes.
 
     Args:
+        work: What each of them does.
+
         notify: Told before a wait of the one process that works in place; those of spawned
             workers come as events.
 
@@ -54,7 +74,7 @@ def run_local(job: Job, requested: Requested, notify: Notify) -> Iterator[Event]
     if job.workers == 1:
         yield from work(job, "worker-0", requested, notify)
     else:
-        yield from _Team(job, requested).run()
+        yield from _Team(job, requested, work).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +88,9 @@ class _Team:
     Spawned workers, each with a channel of its own: a dead one blocks no other.
     """
 
-    def __init__(self, job: Job, requested: Requested) -> None:
+    def __init__(self, job: Shared, requested: Requested, work: Work) -> None:
         self._job = job
+        self._work = work
         self._requested = requested
         self._errors: list[MigrateError] = []
         self._told = False
@@ -81,7 +102,9 @@ class _Team:
             for number in range(self._job.workers):
                 here, there = context.Pipe()
                 process = context.Process(
-                    target=_main, args=(self._job, f"worker-{number}", there), daemon=True
+                    target=_main,
+                    args=(self._job, f"worker-{number}", there, self._work),
+                    daemon=True,
                 )
                 process.start()
                 there.close()
@@ -151,7 +174,7 @@ def _died(process: BaseProcess) -> WorkerDied:
     )
 
 
-def _main(job: Job, worker: str, channel: Connection) -> None:
+def _main(job: Shared, worker: str, channel: Connection, work: Work) -> None:
     """
     The life of a spawned worker.
     """

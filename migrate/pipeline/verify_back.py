@@ -1,0 +1,217 @@
+"""
+From Redis to SQL: records without a row, and entries of lookups that no record stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from migrate.mapping.compile import CompiledMapping
+from migrate.mapping.template import Template
+from migrate.model.events import ChunkVerified, Event, PartitionDone
+from migrate.model.ports import Clock, Extractor, Partition, Throttle
+from migrate.model.shape import RecordShape
+from migrate.model.values import Key, LookupKind
+from migrate.model.verdict import (
+    HARD,
+    Finding,
+    Kind,
+    Mismatch,
+    Presence,
+    RowFacts,
+    Verdict,
+    judge,
+)
+from migrate.pipeline.verify import Books, Tally, facts_of, pauses
+from migrate.pipeline.verify_compare import listed_in
+from migrate.source.plain import PlainReader, filled_up
+from migrate.target.reader import RecordReader, Stored
+
+Told = Callable[[Sequence[bytes]], set[bytes]]
+"""Those of these entries of lookups that a finding names already."""
+
+
+class Place(NamedTuple):
+    """
+    One lookup to be walked through.
+    """
+
+    name: str
+    kind: LookupKind
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """
+    The ports and rules of the way from Redis to SQL.
+
+    Args:
+        extractor: Of the key columns alone; rows pass the mapping's filter.
+
+        shapes: Every way in which records of this mapping may have been written.
+
+        told: Entries that the way from SQL named: a unique one that points elsewhere is not told
+            twice.
+    """
+
+    compiled: CompiledMapping
+    shape: RecordShape
+    shapes: Sequence[RecordShape]
+    extractor: Extractor
+    plain: PlainReader
+    reader: RecordReader
+    books: Books
+    told: Told
+    throttle: Throttle
+    clock: Clock
+    stop: Callable[[], None] = lambda: None
+
+    def run(self, partition: Partition) -> Iterator[Event]:
+        """
+        All of it. A scan has no place to go on from: an interrupted one begins again.
+        """
+        for tally in self._pages():
+            self.stop()
+            partition = self.books.save(partition, None, tally, 0.0, done=False)
+            yield ChunkVerified(partition.number, tally.rows, tally.hard)
+            yield from pauses(self.throttle, self.clock, self.stop, tally.rows)
+        self.books.save(partition, None, Tally(), 0.0, done=True)
+        yield PartitionDone(partition.number)
+
+    def count(self) -> int:
+        """
+        How many records there are; tombstones are none.
+        """
+        found = 0
+        for keys in self._keys():
+            self.stop()
+            stored = self.reader.read(keys, whole=False)
+            found += sum(1 for one in stored.values() if one.presence is Presence.RECORD)
+        return found
+
+    def _pages(self) -> Iterator[Tally]:
+        for keys in self._keys():
+            yield self._records(keys)
+        for place in self._places():
+            yield from self._lookup(place)
+
+    def _keys(self) -> Iterator[list[bytes]]:
+        """
+        Keys whose names fit a template under which records were written.
+        """
+        templates = [Template.parse(text) for text in {one.template for one in self.shapes}]
+        for prefix in sorted({template.prefix for template in templates}):
+            here = [template for template in templates if template.prefix == prefix]
+            for page in self.reader.scan(prefix):
+                fits = [key for key in page if any(one.match(key) is not None for one in here)]
+                if fits:
+                    yield fits
+
+    # --- records ----------------------------------------------------------------------------
+
+    def _records(self, keys: Sequence[bytes]) -> Tally:
+        stored = self.reader.read(keys, whole=False)
+        live = [one for one in stored.values() if one.presence is Presence.RECORD]
+        tally = Tally(rows=len(live))
+        present = self._with_row([one.key for one in live])
+        lonely = [one.key for one in live if one.key not in present]
+        if not lonely:
+            return tally
+        again = self.reader.read(lonely, whole=False)
+        present = self._with_row(lonely)
+        for key in lonely:
+            if key not in present:
+                self._judge(again[key], tally)
+        return tally
+
+    def _with_row(self, keys: Sequence[bytes]) -> set[bytes]:
+        """
+        Those of these record keys whose rows are there.
+        """
+        wanted = [self.plain.bound(parts) for key in keys if (parts := self._parts(key))]
+        rows = self.extractor.fetch(filled_up(wanted)).rows if wanted else ()
+        return {self.compiled.key_of(row) for row in rows}
+
+    def _parts(self, key: bytes) -> Key | None:
+        parts = self.compiled.key_parts(key)
+        return parts if parts is not None and self.plain.can_be(parts) else None
+
+    def _judge(self, stored: Stored, tally: Tally) -> None:
+        parts = self._parts(stored.key)
+        known = self.plain.history([parts]).get(parts) if parts else None
+        row = RowFacts(
+            present=False,
+            version=known.version if known else "",
+            dirty=bool(known and known.dirty),
+        )
+        verdict, kind = judge(row, facts_of(stored))
+        if verdict in HARD:
+            tally.findings.append(Finding(verdict, stored.key, Mismatch(kind), parts))
+        elif verdict is not Verdict.OK:
+            tally.counts[verdict] += 1
+
+    # --- lookups ----------------------------------------------------------------------------
+
+    def _places(self) -> Iterator[Place]:
+        for name, (kind, text) in zip(self.compiled.lookups, self.shape.lookups, strict=True):
+            yield Place(name, kind, Template.parse(text, fixed=True))
+
+    def _lookup(self, place: Place) -> Iterator[Tally]:
+        for page in self.reader.scan(place.template.prefix):
+            self.stop()
+            keys = [key for key in page if self._is_of(place, key)]
+            if place.kind is LookupKind.UNIQUE:
+                yield self._unique(place, keys)
+                continue
+            for key in keys:
+                for members in self.reader.members(key, place.kind):
+                    self.stop()
+                    tally = self._members(place, key, members)
+                    if tally.findings:
+                        yield tally
+
+    def _unique(self, place: Place, keys: Sequence[bytes]) -> Tally:
+        """
+        A page of unique entries at once; those that do not stand once more one by one.
+        """
+        tally = Tally()
+        named = self.reader.values(keys)
+        stored = self.reader.read(list(set(named.values())), whole=False) if named else {}
+        kind = place.kind.value.encode()
+        for key, member in named.items():
+            if not _stands(stored[member], kind, key):
+                tally.findings += self._members(place, key, [member]).findings
+        return tally
+
+    def _is_of(self, place: Place, key: bytes) -> bool:
+        return place.template.match(key) is not None and self.compiled.key_parts(key) is None
+
+    def _members(self, place: Place, key: bytes, members: Sequence[bytes]) -> Tally:
+        """
+        Members that are no entry of a record that lists them; others than our keys are not ours.
+        """
+        tally = Tally()
+        ours = [one for one in members if self.compiled.template.match(one) is not None]
+        suspects = self._unlisted(place, key, ours)
+        if not suspects or (place.kind is LookupKind.UNIQUE and self.told([key])):
+            return tally
+        for page in self.reader.members(key, place.kind):
+            for member in self._unlisted(place, key, [one for one in page if one in suspects]):
+                wrong = Mismatch(Kind.LOOKUP, place.name, None, member, key)
+                tally.findings.append(Finding(Verdict.ORPHAN, key, wrong))
+        return tally
+
+    def _unlisted(self, place: Place, key: bytes, members: Sequence[bytes]) -> set[bytes]:
+        stored = self.reader.read(members, whole=False) if members else {}
+        kind = place.kind.value.encode()
+        return {member for member, one in stored.items() if not _stands(one, kind, key)}
+
+
+def _stands(stored: Stored, kind: bytes, key: bytes) -> bool:
+    """
+    Whether there is a record that lists this entry.
+    """
+    return stored.presence is Presence.RECORD and (kind, key) in listed_in(stored)
