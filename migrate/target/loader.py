@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from migrate.errors import Fenced, MigrateError, ReadTooLongAgo
 from migrate.mapping.template import Template
+from migrate.model.lookups import entries_text
 from migrate.model.shape import RecordShape
 from migrate.model.values import (
     Entry,
@@ -23,7 +24,7 @@ from migrate.model.values import (
 )
 from migrate.target.fence import adopted_key, fence_key, lost
 from migrate.target.link import Command, Link, call_of, unexpected, urgent
-from migrate.target.scripts import DRY, MAX_BYTES, MAX_RECORDS, WRITE, Script
+from migrate.target.scripts import DRY, GIVE_UP, MAX_BYTES, MAX_RECORDS, WRITE, Script
 
 TRIP_RECORDS = 16 * MAX_RECORDS
 """Records sent in one round trip at most."""
@@ -106,10 +107,33 @@ class ScriptLoader:
             if self._current().run_id == before.run_id:
                 return _receipt(replies, len(records))
 
+    def give_up(self, records: Sequence[Record]) -> int:
+        """
+        Take what is under these keys out of lookups that its row does not want any more.
+
+        The old records themselves stay: for rows that are rejects, so that others can have the
+        unique values that they had. Entries in another slot of a Cluster stay as well.
+
+        Returns:
+            How many entries were released.
+        """
+        replies = _cast(self._link, GIVE_UP, self._yields(records), self._refused)
+        return sum(int(reply[1]) for _, reply in replies)
+
     def close(self) -> None:
         """
         Nothing to give back: the connections belong to the target.
         """
+
+    def _yields(self, records: Sequence[Record]) -> Iterator[Call]:
+        for slot, places in _by_slot(self._link, records):
+            for start in range(0, len(places), MAX_RECORDS):
+                taken = places[start : start + MAX_RECORDS]
+                batch = [records[at] for at in taken]
+                wanted = [entries_text(record.entries) for record in batch]
+                keys = [fence_key(self._mapping, slot), *(record.key for record in batch)]
+                words = [*self._fence, *self._form.names, *wanted]
+                yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
 
     def _current(self) -> ServerIdentity:
         if self._link.connections != self._connections:
@@ -253,6 +277,7 @@ class _Form:
 
     def __init__(self, shape: RecordShape) -> None:
         self.expires = shape.expiry is not Expiry.NONE
+        self.names = shape.reserved
         self._lookups = len(shape.lookups)
         self._before = (*shape.reserved, shape.record.value, shape.expiry.value, GRACE_MS)
         self._after = (Template.parse(shape.template).literals[0].encode(), self._lookups)

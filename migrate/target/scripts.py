@@ -471,6 +471,35 @@ reply[2] = table.concat(outcomes)
 return reply
 """
 
+_GIVE_UP = """
+local names = {ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]}
+local given_up = 0
+
+for i = 2, #KEYS do
+  local key, wanted = KEYS[i], ARGV[7 + i]
+  local version, digest, _, held = held_by(key, redis.call('TYPE', key).ok, names)
+  if is_version(version) and is_digest(digest) and held then
+    local kept = {}
+    for _, entry in ipairs(listed(held)) do
+      if lists(wanted, entry[1], entry[2]) then
+        kept[#kept + 1] = entry[1] .. #entry[2] .. ':' .. entry[2]
+      else
+        release(entry[1], entry[2], key)
+        given_up = given_up + 1
+      end
+    end
+    local text = table.concat(kept)
+    if text == '' then
+      redis.call('HDEL', key, names[4])
+    elseif text ~= held then
+      redis.call('HSET', key, names[4], text)
+    end
+  end
+end
+
+return {'OK', given_up}
+"""
+
 _MEASURE = """
 -- What a write costs: the same steps for each record, under one scratch key that never shows.
 -- A user who may not take it away again is refused here, before it is there.
@@ -562,6 +591,14 @@ The decisions of `WRITE` without a write and without a fence.
 KEYS: record keys. ARGV: form, then records without values. Reply as of `WRITE`.
 """
 
+GIVE_UP = Script.of(_HELD, _FENCED, _GIVE_UP)
+"""
+Take records out of the lookups that their rows do not want any more; the records stay as they are.
+
+KEYS: fence, record keys. ARGV: mode, epoch, run, five names, then for each record the list of the
+entries that its row wants now. Reply: OK and how many entries were released; or LOST or FENCED.
+"""
+
 MEASURE = Script.of(_HELD, _DECIDE, _PUT, _MEASURE)
 """
 The steps of a write under one scratch key.
@@ -577,5 +614,5 @@ KEYS: fence. ARGV: run, run expected there ('' for none), 1 to start over, gener
 fingerprint. Reply: OK, TAKEN or CLOSED with the seven fields that are there; LOST; or FOREIGN.
 """
 
-ALL = (WRITE, DRY, MEASURE, BEGIN)
+ALL = (WRITE, DRY, GIVE_UP, MEASURE, BEGIN)
 """Every script there is."""
