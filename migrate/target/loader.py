@@ -102,10 +102,10 @@ class ScriptLoader:
         """
         while True:
             before = self._current()
-            replies = _cast(self._link, WRITE, self._calls(records), self._refused)
+            receipt = self._write(records)
             # A restart between two round trips may have taken the first one's records with it.
             if self._current().run_id == before.run_id:
-                return _receipt(replies, len(records))
+                return receipt
 
     def give_up(self, records: Sequence[Record]) -> int:
         """
@@ -117,7 +117,7 @@ class ScriptLoader:
         Returns:
             How many entries were released.
         """
-        replies = _cast(self._link, GIVE_UP, self._yields(records), self._refused)
+        replies = cast(self._link, GIVE_UP, self._yields(records), self._refused)
         return sum(int(reply[1]) for _, reply in replies)
 
     def close(self) -> None:
@@ -135,22 +135,34 @@ class ScriptLoader:
                 words = [*self._fence, *self._form.names, *wanted]
                 yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
 
+    def _write(self, records: Sequence[Record]) -> Receipt:
+        replies = cast(self._link, WRITE, self._calls(records), self._refused)
+        return _receipt(replies, len(records))
+
     def _current(self) -> ServerIdentity:
         if self._link.connections != self._connections:
             self._identity = self._identify()
             self._connections = self._link.connections
         return self._identity
 
-    def _calls(self, records: Sequence[Record]) -> Iterator[Call]:
+    def _calls(
+        self,
+        records: Sequence[Record],
+        script: Script = WRITE,
+        *,
+        values: bool = True,
+        tail: Callable[[int | None], tuple[Any, ...]] = lambda _: (),
+    ) -> Iterator[Call]:
         deadline = "" if self._deadline is None else self._deadline
         for slot, places in _by_slot(self._link, records):
             aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
             head = (*self._fence, *self._form.words(aside), deadline)
-            fence = fence_key(self._mapping, slot)
+            fence, last = fence_key(self._mapping, slot), tail(slot)
             at = 0
             for batch, size in batches([records[place] for place in places]):
                 keys = [fence, *(record.key for record in batch)]
-                command = call_of(WRITE, keys, [*head, *self._form.arguments(batch)])
+                arguments = self._form.arguments(batch, values=values)
+                command = call_of(script, keys, [*head, *arguments, *last])
                 yield Call(places[at : at + len(batch)], command, size)
                 at += len(batch)
 
@@ -213,7 +225,7 @@ class DryLoader:
         """
         What would become of each record now. See `model.ports.Loader`.
         """
-        return _receipt(_cast(self._link, DRY, self._calls(records), _accept), len(records))
+        return _receipt(cast(self._link, DRY, self._calls(records), _accept), len(records))
 
     def close(self) -> None:
         """
@@ -340,7 +352,7 @@ Replies = list[tuple[Sequence[int], list[Any]]]
 """The answer to each call, with the positions of its records."""
 
 
-def _cast(
+def cast(
     link: Link,
     script: Script,
     calls: Iterator[Call],

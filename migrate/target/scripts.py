@@ -176,7 +176,8 @@ end
 
 -- The version of a record that says itself that it has an entry in a lookup.
 local function claims(record, kind, key, names)
-  if redis.call('TYPE', record).ok ~= 'hash' then return end
+  -- What it names may be in another slot of a Cluster, where we may not look: no record of ours.
+  if redis.pcall('TYPE', record).ok ~= 'hash' then return end
   local held = redis.call('HMGET', record, names[1], names[3], names[4])
   if is_version(held[1]) and not held[2] and held[3] and lists(held[3], kind, key) then
     return held[1]
