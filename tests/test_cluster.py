@@ -15,6 +15,9 @@ from tests.project import Project, kill_all, until_exit
 from tests.servers import RedisServer
 from tests.topologies import RedisCluster, SentinelGroup
 
+pytestmark = pytest.mark.containers
+"""A Cluster of real servers takes seconds to start and to change: part of the matrix."""
+
 ROWS = 3_000
 
 

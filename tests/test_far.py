@@ -16,6 +16,9 @@ from migrate.model.lookups import parse_entries
 from tests.project import Project, kill_all, until_exit
 from tests.topologies import RedisCluster, cluster
 
+pytestmark = pytest.mark.containers
+"""A Cluster of real servers takes seconds to start and to change: part of the matrix."""
+
 ROWS = 1_500
 
 MAPPING = """

@@ -41,6 +41,9 @@ from migrate.target.store import RedisTarget
 from tests.target.conftest import MAPPING, RUN, Heard, begin
 from tests.topologies import RedisCluster, cluster
 
+pytestmark = pytest.mark.containers
+"""A Cluster of real servers takes seconds to start and to change: part of the matrix."""
+
 SHAPE = RecordShape("0" * 32, "user:{id}", lookups=((LookupKind.UNIQUE, "email:{email}"),))
 PLAIN = replace(SHAPE, fingerprint="1" * 32, lookups=())
 TWO = replace(SHAPE, lookups=(*SHAPE.lookups, (LookupKind.UNIQUE, "phone:{phone}")))
