@@ -21,7 +21,7 @@ test: $(VENV)/.dev ## Run every test that needs no container and less than five 
 	@$(PYTEST) $(PARALLEL)
 
 test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, MariaDB, Redis and Valkey containers
-	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -m "containers and not long"
+	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -n 2 --dist loadfile -m "containers and not long"
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
 	@$(PYTEST) -m long -s -o faulthandler_timeout=0

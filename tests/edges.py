@@ -33,8 +33,14 @@ EVERY_REDIS = (
 )
 """The servers of the matrix, by the names that `Servers.redis` takes."""
 
-EVERY_SOURCE = ("sqlite", "postgres-15", "postgres-17")
-"""The sources with columns and mappings of their own here, by the names that `any_source` takes."""
+EVERY_SOURCE = (
+    "sqlite",
+    *(name for name in IMAGES if name.startswith(("postgres", "mariadb"))),
+)
+"""The sources of the matrix, by the names that `any_source` takes."""
+
+EDGED_SOURCES = ("sqlite", "postgres-15", "postgres-17")
+"""Those whose columns and mappings are written down here; MariaDB's are in `tests/awkward`."""
 
 PAGE = 7
 """Rows of a page: small, so that pages end between the rows of a test."""
@@ -787,7 +793,7 @@ def copy(database: Database, server: RedisServer, mapping: MappingFile) -> Copie
             revision=1,
             fingerprint=compiled.fingerprint,
         )
-        loader = target.loader(mapping.name, fence, compiled.reserved)
+        loader = target.loader(mapping.name, fence, compiled.shape())
         extractor = source.extractor(compiled.query, table)
         rejects: list[Reject] = []
         after: Key | None = None

@@ -1,19 +1,23 @@
 """
-Compares any SQL query with the hashes in any Redis, by rules that the tool does not share.
+Compares any SQL query with what is in any Redis, by rules that the tool does not share.
 
 Values are loaded by the drivers' own types and records parsed from their text, so that a codec
-and its inverse cannot be wrong together. Imports nothing of `migrate`.
+and its inverse cannot be wrong together. `compare_hashes` looks at flat records page by page;
+`compare` at everything that a Redis holds, further keys and times to live included. Imports
+nothing of `migrate`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import islice
@@ -27,8 +31,16 @@ import redis
 BUNDLE = 1_000
 """Rows compared at once."""
 
+OURS = b"profile-migrate:"
+"""How the tool's own keys begin, which have no row."""
+
+TOLERANCE_MS = 1_000
+"""How far a time to live may be off: where only the rest of it can be asked for, not its end."""
+
 Row = Mapping[str, Any]
 Rule = Callable[[Any, str], bool]
+Entry = tuple[str, bytes, float | None]
+"""Letter of the kind (u, s or z), further key, score."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,9 +86,182 @@ def compare_hashes(
             replies = pipeline.execute(raise_on_error=False)
         for row, key, reply in zip(bundle, keys, replies, strict=True):
             found += _differences(key, row, reply, types)
-    present = {key.decode(errors="backslashreplace") for key in client.scan_iter(match, 5_000)}
-    orphans = {key for key in present if not key.startswith("profile-migrate:")} - expected
+    present = {_shown(key) for key in client.scan_iter(match, 5_000) if not key.startswith(OURS)}
+    orphans = present - expected
     return sorted([*found, *(Difference(key, "", "record without a row") for key in orphans)])
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    What Redis should hold of one row.
+
+    Args:
+        row: By field name, at least the fields of `types`.
+
+        types: Field to a name of `RULES`, as for `compare_hashes`.
+
+        nested: Fields with JSON, as Python reads it.
+
+        entries: Further keys that name the record, in the mapping's order.
+
+        expires: Instant in milliseconds since 1970; None is never.
+
+        grace: How many milliseconds the key outlives it.
+    """
+
+    key: bytes
+    row: Row
+    types: Mapping[str, str]
+    nested: Mapping[str, Any] = field(default_factory=dict)
+    entries: Sequence[Entry] = ()
+    expires: int | None = None
+    grace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    One key of a Redis.
+
+    Args:
+        kind: As TYPE says.
+
+        value: A dict, bytes, a set, or a dict of scores.
+
+        ends: When it expires, in milliseconds since 1970.
+    """
+
+    kind: str
+    value: Any
+    ends: int | None
+
+
+def read_all(primaries: Sequence[redis.Redis]) -> dict[bytes, Stored]:
+    """
+    Every key but the tool's own, of all primaries together.
+
+    Args:
+        primaries: A plain client for each, without `decode_responses`.
+    """
+    found: dict[bytes, Stored] = {}
+    for client in primaries:
+        keys = [key for key in set(client.scan_iter(count=5_000)) if not key.startswith(OURS)]
+        if twice := found.keys() & set(keys):
+            raise AssertionError(f"more than one primary has {sorted(twice)[:3]}")
+        for at in range(0, len(keys), BUNDLE):
+            found.update(_read(client, keys[at : at + BUNDLE]))
+    return found
+
+
+def _read(client: redis.Redis, keys: Sequence[bytes]) -> Iterator[tuple[bytes, Stored]]:
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.type(key)
+        kinds = [kind.decode() for kind in pipeline.execute()]
+        reading: dict[str, Callable[[bytes], object]] = {
+            "hash": pipeline.hgetall,
+            "string": pipeline.get,
+            "set": pipeline.smembers,
+            "zset": lambda key: pipeline.zrange(key, 0, -1, withscores=True),
+        }
+        for key, kind in zip(keys, kinds, strict=True):
+            reading.get(kind, pipeline.exists)(key)
+        values = pipeline.execute()
+        pipeline.time()
+        for key in keys:
+            pipeline.pttl(key)
+        (seconds, micros), *left = pipeline.execute()
+    now = seconds * 1_000 + micros // 1_000
+    for key, kind, value, rest in zip(keys, kinds, values, left, strict=True):
+        held = dict(value) if kind == "zset" else value
+        yield key, Stored(kind, held, now + rest if rest >= 0 else None)
+
+
+def compare(wanted: Iterable[Wanted], stored: Mapping[bytes, Stored]) -> list[Difference]:
+    """
+    Every row against its record, and every key of a Redis against the rows.
+
+    Args:
+        wanted: Of all mappings that write into this Redis.
+    """
+    found: list[Difference] = []
+    further: dict[bytes, dict[bytes, float | None]] = defaultdict(dict)
+    kinds: dict[bytes, str] = {}
+    ends: dict[bytes, int | None] = {}
+    records = set()
+    for one in wanted:
+        records.add(one.key)
+        found += _judge_record(one, stored.get(one.key))
+        for kind, key, score in one.entries:
+            if kinds.setdefault(key, kind) != kind or (kind == "u" and further[key]):
+                found.append(Difference(_shown(key), "", "two rows want it"))
+            further[key][one.key] = score
+            ends[key] = None if one.expires is None else one.expires + one.grace
+    for key, members in further.items():
+        found += _judge_lookup(key, kinds[key], members, ends[key], stored.get(key))
+    for key in stored.keys() - records - further.keys():
+        found.append(Difference(_shown(key), "", "key without a row"))
+    return sorted(found)
+
+
+def _judge_record(one: Wanted, there: Stored | None) -> Iterator[Difference]:
+    name = _shown(one.key)
+    if there is None or there.kind != "hash":
+        yield Difference(name, "", "not a hash" if there else "record missing")
+        return
+    record = dict(there.value)
+    listed = b"".join(b"%s%d:%s" % (kind.encode(), len(key), key) for kind, key, _ in one.entries)
+    if record.pop(b"_l", b"") != listed:
+        yield Difference(name, "_l", "another list")
+    instant = b"" if one.expires is None else b"%d" % one.expires
+    if record.pop(b"_e", b"") != instant:
+        yield Difference(name, "_e", "another instant")
+    if not _ends_at(there, None if one.expires is None else one.expires + one.grace):
+        yield Difference(name, "", "another time to live")
+    for path, expected in one.nested.items():
+        text = record.pop(path.encode(), b"null")
+        # The text of both tells 1 from 1.0 and 1.50 from 1.5, and knows the order of members.
+        if repr(json.loads(text, parse_float=Decimal)) != repr(expected):
+            yield Difference(name, path, "other children")
+    yield from _differences(name, one.row, record, one.types)
+
+
+_TYPES = {"u": "string", "s": "set", "z": "zset"}
+
+
+def _judge_lookup(
+    key: bytes,
+    kind: str,
+    members: Mapping[bytes, float | None],
+    ends: int | None,
+    there: Stored | None,
+) -> Iterator[Difference]:
+    name = _shown(key)
+    if there is None or there.kind != _TYPES[kind]:
+        yield Difference(name, "", "of another type" if there else "lookup missing")
+        return
+    if not _ends_at(there, ends):
+        yield Difference(name, "", "another time to live")
+    value = {there.value} if kind == "u" else there.value
+    held = value if isinstance(value, dict) else dict.fromkeys(value)
+    for member in members.keys() - held.keys():
+        yield Difference(name, _shown(member), "entry missing")
+    for member in held.keys() - members.keys():
+        yield Difference(name, _shown(member), "entry without a row")
+    for member in held.keys() & members.keys():
+        if held[member] != members[member]:
+            yield Difference(name, _shown(member), "another score")
+
+
+def _ends_at(there: Stored, wanted: int | None) -> bool:
+    if there.ends is None or wanted is None:
+        return there.ends == wanted
+    return abs(there.ends - wanted) <= TOLERANCE_MS
+
+
+def _shown(key: bytes) -> str:
+    return key.decode(errors="backslashreplace")
 
 
 def _differences(
@@ -202,6 +387,15 @@ RULES: dict[str, Rule] = {
     "uuid": lambda sql, text: text == str(UUID(text)) and UUID(text) == UUID(str(sql)),
 }
 """What makes an SQL value and a record's text equal; `bytes` are compared as they are."""
+
+
+def rows_of(url: str, query: str) -> Iterator[Row]:
+    """
+    Rows of any of these databases, named by the URL that SQLAlchemy takes.
+    """
+    if url.startswith("sqlite:///"):
+        return sqlite_rows(Path(url.removeprefix("sqlite:///")), query)
+    return (mariadb_rows if url.startswith(("mariadb", "mysql")) else postgres_rows)(url, query)
 
 
 def sqlite_rows(path: Path, query: str) -> Iterator[Row]:

@@ -86,6 +86,42 @@ def create_postgres(
         execute(statement)
 
 
+CHILDREN = """
+children:
+  addresses:
+    table: user_addresses
+    join: {user_id: id}
+    order_by: [position]
+    columns: [position, street, city]
+  roles: {table: user_roles, join: {user_id: id}, order_by: [role], column: role}
+"""
+"""For the end of the shipped mapping, with the tables of `create_children`."""
+
+
+def create_children(execute: Callable[[str], object]) -> None:
+    """
+    Two child tables of the profiles on PostgreSQL: up to three addresses and two roles each.
+    """
+    for statement in (
+        "CREATE TABLE user_addresses (user_id bigint, position int, street text, city text)",
+        """
+        INSERT INTO user_addresses
+        SELECT id, n, n || ' Rue de la Paix ' || id, CASE WHEN id % 5 <> 0 THEN 'Zürich' END
+        FROM user_profiles, generate_series(1, abs(id / 3 % 4)::int) AS n
+        """,
+        "ALTER TABLE user_addresses ADD PRIMARY KEY (user_id, position)",
+        "CREATE TABLE user_roles (user_id bigint, role text)",
+        """
+        INSERT INTO user_roles SELECT id, (ARRAY['admin', 'editor'])[n]
+        FROM user_profiles, generate_series(1, abs(id / 5 % 3)::int) AS n
+        """,
+        "ALTER TABLE user_roles ADD PRIMARY KEY (user_id, role)",
+        "ANALYZE user_addresses",
+        "ANALYZE user_roles",
+    ):
+        execute(statement)
+
+
 _POSTGRES = {
     "id": "bigint",
     "email_address": "text NOT NULL",

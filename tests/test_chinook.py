@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.edges import EVERY_REDIS, EVERY_SOURCE, Record, records_of
+from tests.edges import EDGED_SOURCES, EVERY_REDIS, Record, records_of
 from tests.project import Project
 from tests.servers import Database, PostgresDatabase, RedisServer, Servers, SqliteDatabase
 
@@ -157,7 +157,7 @@ def test_both_stores_give_the_same_records(
 
 
 @pytest.mark.containers
-@pytest.mark.parametrize("any_source", EVERY_SOURCE, indirect=True)
+@pytest.mark.parametrize("any_source", EDGED_SOURCES, indirect=True)
 def test_every_pair_copies_real_rows(
     tmp_path: Path, any_source: Database, any_redis: RedisServer, load_sample: Load
 ) -> None:

@@ -15,6 +15,9 @@ from tests.project import Project, kill_all, until_exit
 from tests.servers import RedisServer
 from tests.topologies import RedisCluster, SentinelGroup
 
+pytestmark = pytest.mark.containers
+"""A Cluster of real servers takes seconds to start and to change: part of the matrix."""
+
 ROWS = 3_000
 
 
@@ -176,11 +179,11 @@ def test_a_mapping_that_does_not_fit_a_cluster_is_refused(
     people: Project, redis_cluster: RedisCluster
 ) -> None:
     """
-    A lookup without the record's hash tag: exit 4, and not even a fence is written.
+    A set without the record's hash tag: exit 4, and not even a fence is written.
     """
     people.configure(redis_keys=redis_cluster.yaml)
     text = people.folder / "mappings" / "user_profiles.yaml"
-    text.write_text(text.read_text() + 'lookups: {by_mail: {key: "mail:{email}", unique: true}}\n')
+    text.write_text(text.read_text() + 'lookups: {by_mail: {type: set, key: "mail:{email}"}}\n')
 
     refused = people.run("backfill", "user_profiles")
 

@@ -126,6 +126,30 @@ def test_a_value_that_was_passed_on_is_no_duplicate(
     }
 
 
+def test_values_that_were_exchanged_in_a_circle_arrive(
+    project: Project, sqlite: SqliteDatabase, redis_server: RedisServer
+) -> None:
+    """
+    None of the rows can be first, so all of them give up what they had; nobody else's entry moves.
+    """
+    project.run("backfill", "people")
+    sqlite.execute(
+        "UPDATE people SET email = CASE id WHEN 1 THEN 'b@x' WHEN 2 THEN 'd@x' ELSE 'a@x' END "
+        "WHERE id IN (1, 2, 4)"
+    )
+    sqlite.execute("INSERT INTO people VALUES (5, 'Ed', 'a@x', 'fr', NULL, NULL)")
+
+    ran = project.run("backfill", "people", "--json")
+
+    assert (ran.exit, ran.json["open_rejects"]) == (3, {"duplicate": 1}), ran.err
+    client = redis_server.client()
+    owners = {key: client.get(key) for key in client.scan_iter("person-email:*")}
+    assert owners[b"person-email:b@x"] == b"person:1"
+    assert owners[b"person-email:d@x"] == b"person:2"
+    assert owners[b"person-email:a@x"] in {b"person:4", b"person:5"}
+    assert len(owners) == 3
+
+
 def test_a_foreign_key_in_the_place_of_a_lookup_is_a_reject(
     project: Project, redis_server: RedisServer
 ) -> None:

@@ -118,3 +118,19 @@ def test_the_tick_has_a_plain_form() -> None:
     Where the stream has no tick, a zero stands for it.
     """
     assert summary([Summary("users", 1, {Outcome.WRITTEN: 1}, 0, 1.0)], tick="0").isascii()
+
+
+def test_rare_outcomes_have_a_column_where_there_are_some() -> None:
+    """
+    Expired, duplicate and adopted records show in their own columns, and nowhere else.
+    """
+    usual = Summary("users", 1, {Outcome.WRITTEN: 1}, 0, 1.0)
+    rare = Summary("people", 3, {Outcome.EXPIRED: 2, Outcome.DUPLICATE: 1}, 0, 1.0)
+
+    assert summary([usual]).split()[:9] == [
+        *("mapping", "rows", "written", "replaced", "same", "stale", "conflict", "collisions"),
+        "rejects",
+    ]
+    header, first, second, total = (line.split() for line in summary([usual, rare]).splitlines())
+    assert header[8:10] == ["expired", "duplicates"]
+    assert [line[8:10] for line in (first, second, total)] == [["0", "0"], ["2", "1"], ["2", "1"]]

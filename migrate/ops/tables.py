@@ -7,7 +7,7 @@ No colour and no box drawing: every table survives a pipe, a log and a ticket.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from migrate.model.values import Outcome
@@ -119,10 +119,24 @@ class Summary:
     seconds: float
 
 
-_HEADERS = (
-    "mapping", "rows", "written", "replaced", "same", "stale", "conflict", "collisions",
-    "rejects", "seconds", "rows/s",
-)  # fmt: skip
+_ALWAYS = {
+    Outcome.WRITTEN: "written",
+    Outcome.REPLACED: "replaced",
+    Outcome.SAME: "same",
+    Outcome.STALE: "stale",
+    Outcome.CONFLICT: "conflict",
+    Outcome.COLLISION: "collisions",
+}
+"""Columns that every summary has."""
+
+_WHERE_THERE = {
+    Outcome.EXPIRED: "expired",
+    Outcome.DUPLICATE: "duplicates",
+    Outcome.ADOPTED: "adopted",
+}
+"""Columns of a summary in which something ended so: few mappings can."""
+
+_BAD = frozenset({Outcome.CONFLICT, Outcome.COLLISION})
 
 
 def summary(runs: Sequence[Summary], *, tick: str = TICK) -> str:
@@ -132,23 +146,24 @@ def summary(runs: Sequence[Summary], *, tick: str = TICK) -> str:
     Args:
         tick: Shown for no conflicts, collisions and rejects; give `0` where it cannot be shown.
     """
-    lines = [_summary_row(run, tick) for run in runs]
-    if len(runs) > 1:
-        lines.append(_summary_row(_total(runs), tick))
-    return table(_HEADERS, lines, align="l")
+    columns = _ALWAYS | {
+        outcome: name
+        for outcome, name in _WHERE_THERE.items()
+        if any(run.outcomes.get(outcome) for run in runs)
+    }
+    shown = [*runs, _total(runs)] if len(runs) > 1 else runs
+    headers = ("mapping", "rows", *columns.values(), "rejects", "seconds", "rows/s")
+    return table(headers, [_summary_row(run, columns, tick) for run in shown], align="l")
 
 
-def _summary_row(run: Summary, tick: str) -> tuple[object, ...]:
-    count = {outcome: run.outcomes.get(outcome, 0) for outcome in Outcome}
+def _summary_row(run: Summary, columns: Iterable[Outcome], tick: str) -> tuple[object, ...]:
+    counts = (
+        run.outcomes.get(outcome, 0) or (tick if outcome in _BAD else 0) for outcome in columns
+    )
     return (
         run.mapping,
         run.rows,
-        count[Outcome.WRITTEN],
-        count[Outcome.REPLACED],
-        count[Outcome.SAME],
-        count[Outcome.STALE],
-        count[Outcome.CONFLICT] or tick,
-        count[Outcome.COLLISION] or tick,
+        *counts,
         run.rejects or tick,
         f"{run.seconds:,.1f}",
         f"{run.rows / run.seconds:,.0f}" if run.seconds > 0 else None,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from migrate.errors import Fenced, MigrateError, ReadTooLongAgo
 from migrate.mapping.template import Template
+from migrate.model.lookups import entries_text
 from migrate.model.shape import RecordShape
 from migrate.model.values import (
     Entry,
@@ -23,7 +24,7 @@ from migrate.model.values import (
 )
 from migrate.target.fence import adopted_key, fence_key, lost
 from migrate.target.link import Command, Link, call_of, unexpected, urgent
-from migrate.target.scripts import DRY, MAX_BYTES, MAX_RECORDS, WRITE, Script
+from migrate.target.scripts import DRY, GIVE_UP, MAX_BYTES, MAX_RECORDS, WRITE, Script
 
 TRIP_RECORDS = 16 * MAX_RECORDS
 """Records sent in one round trip at most."""
@@ -101,15 +102,42 @@ class ScriptLoader:
         """
         while True:
             before = self._current()
-            replies = _cast(self._link, WRITE, self._calls(records), self._refused)
+            receipt = self._write(records)
             # A restart between two round trips may have taken the first one's records with it.
             if self._current().run_id == before.run_id:
-                return _receipt(replies, len(records))
+                return receipt
+
+    def give_up(self, records: Sequence[Record]) -> int:
+        """
+        Take what is under these keys out of lookups that its row does not want any more.
+
+        The old records themselves stay: for rows that are rejects, so that others can have the
+        unique values that they had. Entries in another slot of a Cluster stay as well.
+
+        Returns:
+            How many entries were released.
+        """
+        replies = cast(self._link, GIVE_UP, self._yields(records), self._refused)
+        return sum(int(reply[1]) for _, reply in replies)
 
     def close(self) -> None:
         """
         Nothing to give back: the connections belong to the target.
         """
+
+    def _yields(self, records: Sequence[Record]) -> Iterator[Call]:
+        for slot, places in _by_slot(self._link, records):
+            for start in range(0, len(places), MAX_RECORDS):
+                taken = places[start : start + MAX_RECORDS]
+                batch = [records[at] for at in taken]
+                wanted = [entries_text(record.entries) for record in batch]
+                keys = [fence_key(self._mapping, slot), *(record.key for record in batch)]
+                words = [*self._fence, *self._form.names, *wanted]
+                yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
+
+    def _write(self, records: Sequence[Record]) -> Receipt:
+        replies = cast(self._link, WRITE, self._calls(records), self._refused)
+        return _receipt(replies, len(records))
 
     def _current(self) -> ServerIdentity:
         if self._link.connections != self._connections:
@@ -117,16 +145,24 @@ class ScriptLoader:
             self._connections = self._link.connections
         return self._identity
 
-    def _calls(self, records: Sequence[Record]) -> Iterator[Call]:
+    def _calls(
+        self,
+        records: Sequence[Record],
+        script: Script = WRITE,
+        *,
+        values: bool = True,
+        tail: Callable[[int | None], tuple[Any, ...]] = lambda _: (),
+    ) -> Iterator[Call]:
         deadline = "" if self._deadline is None else self._deadline
         for slot, places in _by_slot(self._link, records):
             aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
             head = (*self._fence, *self._form.words(aside), deadline)
-            fence = fence_key(self._mapping, slot)
+            fence, last = fence_key(self._mapping, slot), tail(slot)
             at = 0
             for batch, size in batches([records[place] for place in places]):
                 keys = [fence, *(record.key for record in batch)]
-                command = call_of(WRITE, keys, [*head, *self._form.arguments(batch)])
+                arguments = self._form.arguments(batch, values=values)
+                command = call_of(script, keys, [*head, *arguments, *last])
                 yield Call(places[at : at + len(batch)], command, size)
                 at += len(batch)
 
@@ -189,7 +225,7 @@ class DryLoader:
         """
         What would become of each record now. See `model.ports.Loader`.
         """
-        return _receipt(_cast(self._link, DRY, self._calls(records), _accept), len(records))
+        return _receipt(cast(self._link, DRY, self._calls(records), _accept), len(records))
 
     def close(self) -> None:
         """
@@ -253,6 +289,7 @@ class _Form:
 
     def __init__(self, shape: RecordShape) -> None:
         self.expires = shape.expiry is not Expiry.NONE
+        self.names = shape.reserved
         self._lookups = len(shape.lookups)
         self._before = (*shape.reserved, shape.record.value, shape.expiry.value, GRACE_MS)
         self._after = (Template.parse(shape.template).literals[0].encode(), self._lookups)
@@ -315,7 +352,7 @@ Replies = list[tuple[Sequence[int], list[Any]]]
 """The answer to each call, with the positions of its records."""
 
 
-def _cast(
+def cast(
     link: Link,
     script: Script,
     calls: Iterator[Call],

@@ -13,10 +13,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from migrate.errors import Fenced, TargetTaken
+from migrate.model.lookups import entries_text, parse_entries
 from migrate.model.shape import RecordShape
-from migrate.model.values import Fence, LookupKind
+from migrate.model.values import Fence, LookupKind, RecordType
+from migrate.target.claims import Claims, Leaving
+from migrate.target.far_scripts import _NEAR, PEEK
 from migrate.target.fence import RESERVED_PREFIX, adopted_key, fence_key, lost
-from migrate.target.link import Command, Link, call_of, unexpected
+from migrate.target.link import Command, Link, call_of, failed, unexpected
 from migrate.target.scripts import _FENCED, _HELD, MAX_RECORDS, Script
 from migrate.target.slots import SLOTS
 
@@ -153,6 +156,21 @@ end
 return replies
 """
 
+_FAR = """
+-- A record that is still in an entry of another slot is not removed.
+local any_held_by = held_by
+local function held_by(key, kind, names)
+  local version, digest, tombstone, entries = any_held_by(key, kind, names)
+  if not tombstone and #left_in(entries, '', key) > 0 then digest = nil end
+  return version, digest, tombstone, entries
+end
+
+local any_release = release
+local function release(kind, key, record)
+  if is_near({kind, key}, record) then any_release(kind, key, record) end
+end
+"""
+
 _CLOSE = """
 local expected, own, least = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -216,6 +234,11 @@ tombstone that takes their place ('' for none), prefix under which foreign value
 Reply: OK, and for each removed, restored, buried, gone or changed; or LOST or FENCED.
 """
 
+FAR_REMOVE = Script.of(_HELD, _NEAR, _FAR, _FENCED, _REMOVE)
+"""
+The same on a Cluster; entries in other slots were left before.
+"""
+
 CLOSE = Script.of(_HELD, _CLOSE)
 """
 Close a fence: raise its epoch, so that nobody writes who was given an older one.
@@ -245,7 +268,7 @@ Take records that are gone out of a lookup.
 KEYS: fence, key of the lookup. ARGV: mode, epoch, run, kind, record keys.
 """
 
-ALL = (READ, REMOVE, CLOSE, EXPIRE, PUT_BACK, RELEASE)
+ALL = (READ, REMOVE, FAR_REMOVE, CLOSE, EXPIRE, PUT_BACK, RELEASE)
 """Every script of this module."""
 
 
@@ -434,6 +457,7 @@ class Remover:
         self._link = link
         self._mapping = mapping
         self._fence = fence
+        self._has_slots = link.slot_of(b"") is not None
 
     def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
         """
@@ -483,6 +507,10 @@ class Remover:
             done = Removed.BURIED if tombstone else Removed.REMOVED
             return [(one, done) for one in found]
         by_key = {one.key: one for one in found}
+        script = REMOVE
+        if self._has_slots:
+            script = FAR_REMOVE
+            self._leave(self._fence, found, shape)
         head = [*self._head(self._fence), *shape.reserved, shape.record.value]
         head.append(tombstone.version if tombstone else "")
         calls, parts = [], []
@@ -491,10 +519,10 @@ class Remover:
             words: list[object] = [*head, aside]
             for key in part:
                 words += (by_key[key].version, by_key[key].digest)
-            calls.append(call_of(REMOVE, [fence_key(self._mapping, slot), *part], words))
+            calls.append(call_of(script, [fence_key(self._mapping, slot), *part], words))
             parts.append(part)
         done_with: list[tuple[Found, Removed]] = []
-        for part, reply in zip(parts, _cast(self._link, REMOVE, calls), strict=True):
+        for part, reply in zip(parts, _cast(self._link, script, calls), strict=True):
             words_back = _accept(self._link, self._mapping, self._fence, reply)
             done_with += [
                 (by_key[key], Removed(word.decode()))
@@ -514,6 +542,11 @@ class Remover:
         """
         Pages of the record keys that a lookup holds; none where it is of another type.
         """
+        if kind is LookupKind.UNIQUE and self._has_slots:
+            [(what, record, *_)] = self._link.run(PEEK, [key], [])
+            if what in (b"entry", b"string"):
+                yield [record]
+            return
         there = self._link.command("TYPE", key)
         if there != _TYPES[kind]:
             return
@@ -538,6 +571,9 @@ class Remover:
         Take records out of a lookup, and nobody else.
         """
         if self._fence is None:
+            return
+        if kind is LookupKind.UNIQUE and self._has_slots:
+            self._claims(self._fence).forget(key, records)
             return
         fence = fence_key(self._mapping, self._link.slot_of(key))
         words = [*self._head(self._fence), kind.value, *records]
@@ -581,6 +617,50 @@ class Remover:
         return Removed(word.decode())
 
     # --- inside -----------------------------------------------------------------------------
+
+    def _claims(self, fence: Fence, shape: RecordShape | None = None) -> Claims:
+        def refused(reply: list[Any]) -> None:
+            _accept(self._link, self._mapping, fence, reply)
+
+        reserved = shape.reserved if shape else ()
+        return Claims(self._link, self._mapping, fence, reserved, refused)
+
+    def _leave(self, fence: Fence, found: Sequence[Found], shape: RecordShape) -> None:
+        """
+        Take records out of their unique entries, wherever these are, and out of their lists.
+        """
+        if shape.record is not RecordType.HASH:
+            return
+        leavings = []
+        for one, text in zip(found, self._lists(found, shape.reserved[3].encode()), strict=True):
+            try:
+                listed = parse_entries(text)
+            except ValueError:
+                continue
+            unique = tuple(e.key for e in listed if e.kind == b"u")
+            kept = entries_text(e for e in listed if e.kind != b"u")
+            if unique and not one.tombstone:
+                leavings.append(Leaving(one.key, one.version, one.digest, unique, text, kept))
+        if leavings:
+            self._claims(fence, shape).leave(leavings)
+
+    def _lists(self, found: Sequence[Found], name: bytes) -> list[bytes]:
+        """
+        The list of entries of each record; asked for where the record was not read.
+        """
+        large = [one.key for one in found if not one.content]
+        asked = self._link.together([("HMGET", key, name) for key in large], keep="WRONGTYPE")
+        told = dict(zip(large, asked, strict=True))
+        lists = []
+        for one in found:
+            if one.content:
+                lists.append(
+                    dict(zip(one.content[::2], one.content[1::2], strict=True)).get(name, b"")
+                )
+            else:
+                reply = told[one.key]
+                lists.append(b"" if failed(reply) else reply[0] or b"")
+        return lists
 
     @staticmethod
     def _head(fence: Fence) -> list[object]:

@@ -176,7 +176,8 @@ end
 
 -- The version of a record that says itself that it has an entry in a lookup.
 local function claims(record, kind, key, names)
-  if redis.call('TYPE', record).ok ~= 'hash' then return end
+  -- What it names may be in another slot of a Cluster, where we may not look: no record of ours.
+  if redis.pcall('TYPE', record).ok ~= 'hash' then return end
   local held = redis.call('HMGET', record, names[1], names[3], names[4])
   if is_version(held[1]) and not held[2] and held[3] and lists(held[3], kind, key) then
     return held[1]
@@ -471,6 +472,35 @@ reply[2] = table.concat(outcomes)
 return reply
 """
 
+_GIVE_UP = """
+local names = {ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]}
+local given_up = 0
+
+for i = 2, #KEYS do
+  local key, wanted = KEYS[i], ARGV[7 + i]
+  local version, digest, _, held = held_by(key, redis.call('TYPE', key).ok, names)
+  if is_version(version) and is_digest(digest) and held then
+    local kept = {}
+    for _, entry in ipairs(listed(held)) do
+      if lists(wanted, entry[1], entry[2]) then
+        kept[#kept + 1] = entry[1] .. #entry[2] .. ':' .. entry[2]
+      else
+        release(entry[1], entry[2], key)
+        given_up = given_up + 1
+      end
+    end
+    local text = table.concat(kept)
+    if text == '' then
+      redis.call('HDEL', key, names[4])
+    elseif text ~= held then
+      redis.call('HSET', key, names[4], text)
+    end
+  end
+end
+
+return {'OK', given_up}
+"""
+
 _MEASURE = """
 -- What a write costs: the same steps for each record, under one scratch key that never shows.
 -- A user who may not take it away again is refused here, before it is there.
@@ -562,6 +592,14 @@ The decisions of `WRITE` without a write and without a fence.
 KEYS: record keys. ARGV: form, then records without values. Reply as of `WRITE`.
 """
 
+GIVE_UP = Script.of(_HELD, _FENCED, _GIVE_UP)
+"""
+Take records out of the lookups that their rows do not want any more; the records stay as they are.
+
+KEYS: fence, record keys. ARGV: mode, epoch, run, five names, then for each record the list of the
+entries that its row wants now. Reply: OK and how many entries were released; or LOST or FENCED.
+"""
+
 MEASURE = Script.of(_HELD, _DECIDE, _PUT, _MEASURE)
 """
 The steps of a write under one scratch key.
@@ -577,5 +615,5 @@ KEYS: fence. ARGV: run, run expected there ('' for none), 1 to start over, gener
 fingerprint. Reply: OK, TAKEN or CLOSED with the seven fields that are there; LOST; or FOREIGN.
 """
 
-ALL = (WRITE, DRY, MEASURE, BEGIN)
+ALL = (WRITE, DRY, GIVE_UP, MEASURE, BEGIN)
 """Every script there is."""

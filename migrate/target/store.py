@@ -18,7 +18,7 @@ from migrate.model.values import Fence, Record, ServerIdentity
 from migrate.target.cluster import ClusterLink
 from migrate.target.connect import connect
 from migrate.target.detect import Detected, detect
-from migrate.target.far import NearDryLoader, NearLoader, refuse_far_lookups
+from migrate.target.far import FarDryLoader, FarLoader, refuse_far_sets
 from migrate.target.fence import Claim, FenceState, begin, read_fence
 from migrate.target.fences import begin_fences, read_fences
 from migrate.target.health import (
@@ -145,10 +145,10 @@ class RedisTarget:
 
     def refuse_unfit(self, mapping: str, shape: RecordShape) -> None:
         """
-        Refuse records that this target cannot hold. See `far.refuse_far_lookups`.
+        Refuse records that this target cannot hold. See `far.refuse_far_sets`.
         """
         if self._has_slots:
-            refuse_far_lookups(mapping, shape)
+            refuse_far_sets(mapping, shape)
 
     def loader(
         self, mapping: str, fence: Fence, shape: RecordShape, *, adopt: bool = False
@@ -156,20 +156,16 @@ class RedisTarget:
         """
         Writes behind the fence that `begin` gave. See `loader.ScriptLoader`.
         """
-        make = ScriptLoader
         self.refuse_unfit(mapping, shape)
-        if self._has_slots and shape.lookups:
-            make = NearLoader
+        make = FarLoader if self._has_slots else ScriptLoader
         return make(self._link, mapping, fence, shape, self.identity, adopt=adopt)
 
     def dry_loader(self, mapping: str, shape: RecordShape, *, adopt: bool = False) -> DryLoader:
         """
         Decides as `loader` does and writes nothing.
         """
-        make = DryLoader
         self.refuse_unfit(mapping, shape)
-        if self._has_slots and shape.lookups:
-            make = NearDryLoader
+        make = FarDryLoader if self._has_slots else DryLoader
         return make(self._link, mapping, shape, adopt=adopt)
 
     def lookup(self, keys: Sequence[bytes], shape: RecordShape) -> list[Held]:

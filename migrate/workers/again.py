@@ -10,9 +10,10 @@ from itertools import islice
 
 from migrate.ledger.store import Ledger
 from migrate.mapping.compile import CompiledMapping
-from migrate.model.ports import Extractor, Loader
+from migrate.model.ports import Extractor
 from migrate.model.values import Key
 from migrate.pipeline.backfill import BLOCKED, unwritten
+from migrate.target.loader import ScriptLoader
 
 PAGE = 500
 """Rejects read from the ledger, and rows from the source, at once."""
@@ -41,7 +42,7 @@ class Again:
     ledger: Ledger
     extractor: Extractor
     compiled: CompiledMapping
-    loader: Loader
+    loader: ScriptLoader
 
     def everything(self) -> Iterator[Tried]:
         """
@@ -56,26 +57,37 @@ class Again:
         Try rows whose place in Redis something else had, until none of them moves.
 
         The order in which rows are read decides nothing then: a unique value that was passed on
-        from one row to another is free once the first of them is written, and a place is free once
-        what an earlier mapping left there is removed.
+        from one row to another is free once the first of them is written, a place is free once
+        what an earlier mapping left there is removed, and rows that exchanged their values in a
+        circle all give up what they had.
 
         Returns:
             How many were moved.
         """
         moved = 0
         while True:
-            entries = (
-                entry.reject.key
-                for entry in self.ledger.rejects(self.compiled.name)
-                if entry.reject.fault.reason in BLOCKED
-            )
-            found = 0
-            while page := list(islice(entries, PAGE)):
-                tried = self._page(page)
-                found += tried.moved + tried.gone
-                moved += tried.moved
-            if not found:
+            tried = [self._page(keys) for keys in self._waiting()]
+            moved += sum(page.moved for page in tried)
+            settled = any(page.moved or page.gone for page in tried)
+            if not settled and not sum(map(self._give_up, self._waiting())):
                 return moved
+
+    def _waiting(self) -> Iterator[list[Key]]:
+        entries = (
+            entry.reject.key
+            for entry in self.ledger.rejects(self.compiled.name)
+            if entry.reject.fault.reason in BLOCKED
+        )
+        while page := list(islice(entries, PAGE)):
+            yield page
+
+    def _give_up(self, keys: Sequence[Key]) -> int:
+        """
+        Release what the old records of these rows have in lookups and SQL does not want any more.
+        """
+        if not self.compiled.lookups:
+            return 0
+        return self.loader.give_up(self.compiled.encode(self.extractor.fetch(keys)).records)
 
     def _page(self, keys: Sequence[Key]) -> Tried:
         self.loader.lease()

@@ -1,19 +1,24 @@
 """
 A million profiles from PostgreSQL: it completes, memory stays flat, and ten kills change nothing.
+
+The same with two child tables, beside the flat table in the same run.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from tests import profiles
-from tests.project import Project, kill_all, poll, until_exit
+from tests.project import SHIPPED, Project, kill_all, poll, until_exit
 from tests.servers import PostgresDatabase, RedisServer
 
 pytestmark = pytest.mark.long
@@ -80,16 +85,55 @@ def _high_water(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def copy(project: Project) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Copied:
     """
-    Run a backfill to its end and give the peaks of its processes, smallest first.
+    What a backfill took.
+
+    Args:
+        peaks: Highest resident kilobytes of its processes, smallest first.
     """
-    with project.started("backfill", "user_profiles", "--workers", WORKERS, "-q") as process:
+
+    peaks: list[int]
+    rows: int
+    seconds: float
+
+    def is_flat(self, larger: Copied) -> bool:
+        """
+        Whether ten times as many rows took about the same memory.
+        """
+        pairs = zip(self.peaks, larger.peaks, strict=True)
+        return all(large <= 1.3 * small for small, large in pairs)
+
+
+def copy(project: Project, what: str) -> Copied:
+    """
+    Run a backfill to its end and print what it took.
+    """
+    arguments = ("backfill", "user_profiles", "--workers", WORKERS, "-q", "--json")
+    with project.started(*arguments) as process:
         peaks = peak_memory(process)
         ended = until_exit(process, PATIENCE_S)
     assert ended.exit == 0, ended.err
-    print(ended.out)  # noqa: T201 - the figures are what the run is for
-    return sorted(peak for peak in peaks.values() if peak > 40_000)
+    report = ended.json
+    found = Copied(
+        sorted(peak for peak in peaks.values() if peak > 40_000),
+        int(report["rows"]),
+        float(report["seconds"]),
+    )
+    say(
+        f"{what}: {found.rows:,} rows in {found.seconds:.1f} s, "
+        f"{found.rows / found.seconds:,.0f} a second; peaks in kB {found.peaks}; "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    return found
+
+
+def say(text: str) -> None:
+    """
+    Print a figure: it is what the run is for.
+    """
+    print(text)  # noqa: T201
 
 
 @pytest.fixture
@@ -113,20 +157,82 @@ def test_memory_is_flat_and_ten_kills_change_nothing(
     """
     user, server, database = project
     profiles.create_postgres(database.execute, FEW)
-    few = copy(user)
+    few = copy(user, "a tenth")
     database.execute("DROP TABLE user_profiles")
     profiles.create_postgres(database.execute, MANY)
     _forget(user, server)
-    many = copy(user)
+    many = copy(user, "all")
     whole = digest(server)
     _forget(user, server)
 
     again = _killed_ten_times(user)
 
-    print(f"peaks in kB: {few} and {many}; records: {whole}; done again: {again} rows")  # noqa: T201
-    assert len(few) == len(many)
-    assert all(large <= 1.3 * small for small, large in zip(few, many, strict=True))
+    say(f"records: {whole}; done again: {again} rows")
+    assert few.is_flat(many)
     assert digest(server) == whole
+
+
+def test_children_leave_memory_flat(
+    project: tuple[Project, RedisServer, PostgresDatabase],
+) -> None:
+    """
+    With two child tables too; every child is in its record, and the flat table says what it costs.
+    """
+    user, server, database = project
+    flat_mapping = SHIPPED.read_text()
+    user.mapping("user_profiles", flat_mapping + profiles.CHILDREN)
+    profiles.create_postgres(database.execute, FEW)
+    profiles.create_children(database.execute)
+    few = copy(user, "a tenth with children")
+    database.execute("DROP TABLE user_profiles, user_addresses, user_roles")
+    profiles.create_postgres(database.execute, MANY)
+    profiles.create_children(database.execute)
+
+    _forget(user, server)
+    user.mapping("user_profiles", flat_mapping)
+    flat = copy(user, "all, flat")
+    _forget(user, server)
+    user.mapping("user_profiles", flat_mapping + profiles.CHILDREN)
+    many = copy(user, "all with children")
+
+    [(version,)] = database.query("SHOW server_version")
+    [(addresses, positions)] = database.query(_of_moved("user_addresses", "position"))
+    [(roles, letters)] = database.query(_of_moved("user_roles", "length(role)"))
+    children = addresses + roles
+    say(
+        f"PostgreSQL {version}; {addresses:,} addresses and {roles:,} roles; with them "
+        f"{(many.rows + children) / many.seconds:,.0f} rows of SQL a second"
+    )
+    assert few.is_flat(many)
+    assert many.rows == flat.rows
+    assert _children_in(server) == (many.rows, addresses, positions, roles, letters)
+
+
+def _of_moved(table: str, number: str) -> str:
+    return (
+        f"SELECT count(*), sum({number}) FROM {table} JOIN user_profiles ON id = user_id "
+        "WHERE deleted_at IS NULL"
+    )
+
+
+def _children_in(server: RedisServer) -> tuple[int, int, int, int, int]:
+    """
+    Records, addresses, the sum of their positions, roles, and the letters of these.
+    """
+    client = server.client()
+    records, addresses, positions, roles, letters = 0, 0, 0, 0, 0
+    for keys in _pages(client.scan_iter("profile:*", 10_000)):
+        with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hmget(key, "addresses", "roles")
+            for there, held in pipeline.execute():
+                places, names = json.loads(there), json.loads(held)
+                records += 1
+                addresses += len(places)
+                positions += sum(place["position"] for place in places)
+                roles += len(names)
+                letters += sum(map(len, names))
+    return records, addresses, positions, roles, letters
 
 
 def _forget(user: Project, server: RedisServer) -> None:

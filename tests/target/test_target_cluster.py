@@ -55,6 +55,9 @@ from tests.target.conftest import (
 )
 from tests.topologies import RedisCluster, cluster
 
+pytestmark = pytest.mark.containers
+"""A Cluster of real servers takes seconds to start and to change: part of the matrix."""
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[RedisCluster]:
