@@ -266,3 +266,30 @@ def test_entries_expire_with_their_records(project: Project, three: RedisCluster
     with closing(three.client()) as client:
         assert client.exists("member:2") + client.exists("member-email:user2%40x") == 0
         assert abs(client.pttl("member:1") - client.pttl("member-email:user1@x")) < 1_000
+
+
+def test_a_verification_knows_far_entries(project: Project, three: RedisCluster) -> None:
+    """
+    Both levels find every entry right; one that names somebody else and one too many are told.
+    """
+    project.run("backfill", "members")
+
+    clean = [
+        project.run("verify", "members", "--level", level, "--json") for level in ("full", "deep")
+    ]
+    assert [(ran.exit, ran.json["verdict"]) for ran in clean] == [(0, "PASS")] * 2, clean[0].err
+
+    def on(key: str) -> Any:
+        for node in three.masters:
+            client = node.client()
+            if list(client.scan_iter(key, 5_000)):
+                return client
+        raise AssertionError(key)
+
+    on("member-email:user1@x").hset("member-email:user1@x", "id", "member:2")
+    on("member-email:user3@x").delete("member-email:user3@x")
+
+    ran = project.run("verify", "members", "--level", "full", "--json")
+
+    assert (ran.exit, ran.json["kinds"]) == (3, {"lookup": 2}), ran.json
+    assert {sample["key"] for sample in ran.json["samples"]} == {"member:1", "member:3"}

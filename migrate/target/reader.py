@@ -24,6 +24,9 @@ TRIP_CALLS = 16
 TTL_SLACK_MS = 50
 """The server rounds what is left of a time to live, and reads its clock twice."""
 
+FAR_OWNER = "id"
+"""Field with the record's key in a unique entry that is in another slot (`far_scripts`)."""
+
 NEEDED = (
     *("evalsha", "script|load", "scan", "sscan", "zscan", "type", "time", "pttl", "hget", "hmget"),
     *("hgetall", "hkeys", "hlen", "hstrlen", "get", "getrange", "strlen", "sismember", "zscore"),
@@ -197,6 +200,8 @@ class RecordReader:
         for start in range(0, len(commands), MEMBERS):
             part = commands[start : start + MEMBERS]
             replies += self._link.together(part, keep="WRONGTYPE")
+        keys = [one.key if one.kind is LookupKind.UNIQUE else b"" for one in wanted]
+        replies = self._with_far(keys, replies)
         return [_link(one.kind, reply) for one, reply in zip(wanted, replies, strict=True)]
 
     def values(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -205,6 +210,7 @@ class RecordReader:
         """
         commands: list[Command] = [("GETRANGE", key, 0, _LONGEST_KEY) for key in keys]
         replies = self._link.together(commands, keep="WRONGTYPE") if keys else []
+        replies = self._with_far(keys, replies)
         return {
             key: bytes(reply)
             for key, reply in zip(keys, replies, strict=True)
@@ -222,12 +228,10 @@ class RecordReader:
         """
         Pages of the record keys that a lookup holds; none where it is of another type.
         """
-        if self._link.command("TYPE", key) != _TYPES[kind]:
-            return
         if kind is LookupKind.UNIQUE:
-            value = self._link.command("GETRANGE", key, 0, _LONGEST_KEY)
-            if value:
-                yield [value]
+            yield from ([value] for value in self.values([key]).values())
+            return
+        if self._link.command("TYPE", key) != _TYPES[kind]:
             return
         command = "SSCAN" if kind is LookupKind.SET else "ZSCAN"
         cursor = 0
@@ -238,6 +242,23 @@ class RecordReader:
                 yield [one[0] if isinstance(one, tuple) else one for one in found]
             if not cursor:
                 return
+
+    def _with_far(self, keys: Sequence[bytes], replies: list[Any]) -> list[Any]:
+        """
+        Replies with the owners of unique entries in other slots of a Cluster, which are hashes.
+        """
+        far = [
+            at
+            for at, (key, reply) in enumerate(zip(keys, replies, strict=True))
+            if key and isinstance(reply, Exception) and self._link.slot_of(key) is not None
+        ]
+        asked = [("HGET", keys[at], FAR_OWNER) for at in far]
+        for start in range(0, len(far), MEMBERS):
+            part = asked[start : start + MEMBERS]
+            owners = self._link.together(part, keep="WRONGTYPE")
+            for at, owner in zip(far[start : start + MEMBERS], owners, strict=True):
+                replies[at] = owner
+        return replies
 
     def _cast(self, parts: Sequence[Sequence[bytes]], *, whole: bool) -> list[Any]:
         words = [*self._words, "1" if whole else ""]
