@@ -307,6 +307,23 @@ def test_values_are_shown_only_when_asked(project: Project, redis_server: RedisS
     assert "person:7" in page.read_text()
 
 
+def test_a_pipeline_gets_a_summary_added(project: Project) -> None:
+    """
+    Behind what other steps have written there already.
+    """
+    filled(project)
+    file = project.folder / "summary.md"
+    file.write_text("# Before\n", encoding="utf-8")
+
+    ran = project.run("verify", "people", "--summary", str(file))
+
+    text = file.read_text(encoding="utf-8")
+    assert ran.exit == 0, ran.err
+    assert text.startswith("# Before\n")
+    assert "people" in text
+    assert "PASS" in text
+
+
 def test_status_tells_verified_and_stale(project: Project) -> None:
     """
     Not verified, verified, and stale once a backfill came after it.

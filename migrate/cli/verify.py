@@ -17,7 +17,7 @@ from migrate.cli.signals import StopFlag
 from migrate.errors import ExitCode, UsageProblem
 from migrate.model.events import ChunkVerified, Event
 from migrate.model.verdict import HARD, Level
-from migrate.ops.report import html, junit
+from migrate.ops.report import html, junit, summary
 from migrate.ops.tables import human_duration, human_rate, table
 from migrate.workers.verify import Request, Verify
 
@@ -67,6 +67,13 @@ SHOWN = 10
     metavar="FILE",
     help="Write the result there as one HTML page.",
 )
+@click.option(
+    "--summary",
+    "summary_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help='Add the result there as Markdown: in GitHub Actions "$GITHUB_STEP_SUMMARY".',
+)
 @json_option
 @pass_app
 def verify(  # noqa: PLR0913 - one for each option
@@ -80,6 +87,7 @@ def verify(  # noqa: PLR0913 - one for each option
     show_values: bool,
     junit_file: Path | None,
     report_file: Path | None,
+    summary_file: Path | None,
 ) -> int:
     r"""
     Compare SQL and Redis in both directions, and change nothing.
@@ -113,6 +121,8 @@ def verify(  # noqa: PLR0913 - one for each option
         _write(junit_file, junit(result))
     if report_file is not None:
         _write(report_file, html(result))
+    if summary_file is not None:
+        _write(summary_file, summary(result), mode="a")
     app.emit(result, "\n".join(_lines(result)))
     app.next_step(_next(result))
     return int(result["exit_code"])
@@ -130,9 +140,10 @@ def _follow(app: AppContext, mapping: str, events: Iterator[Event]) -> None:
             said = time.monotonic()
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: str = "w") -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise UsageProblem(
             "The result cannot be written to that file.",

@@ -44,7 +44,13 @@ def _sides(expected: Side, found: Side) -> Markup:
     titles = (tag("th", text, scope="col") for text in ("expected", "found"))
     head = tag("tr", tag("td"), *titles)
     body = joined(_row(name, expected, found) for name in names)
-    return tag("table", tag("thead", head), tag("tbody", body), class_="sides")
+    return tag(
+        "table",
+        tag("thead", head),
+        tag("tbody", body),
+        class_="sides",
+        aria_label="What was expected and what was found",
+    )
 
 
 def _row(name: str, expected: Side, found: Side) -> Markup:

@@ -259,7 +259,7 @@ def command(result: Result) -> str:
     words = ["profile-migrate", "verify", str(result.get("mapping", ""))]
     words += ["--level", str(result.get("level", "full"))]
     sample = (result.get("scope") or {}).get("sample")
-    return shlex.join([*words, str(sample)] if sample else words)
+    return shlex.join([*words, "--sample", str(sample)] if sample else words)
 
 
 def environment(result: Result) -> Sequence[tuple[str, str]]:

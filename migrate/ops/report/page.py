@@ -137,13 +137,17 @@ def _not_checked(result: Result) -> Section:
 
 def _verdicts(result: Result) -> Section:
     found = [
-        (readable(verdict.name), "hard" if verdict.hard else "no", number(count), verdict.meaning)
+        (
+            joined((readable(verdict.name), tag("strong", "hard")), " ")
+            if verdict.hard
+            else readable(verdict.name),
+            number(count),
+            verdict.meaning,
+        )
         for verdict, count in facts.counts(result)
         if count or verdict.hard
     ]
-    by_verdict = table(
-        "Rows and records by verdict", ("verdict", "hard", "count", "meaning"), found
-    )
+    by_verdict = table("Rows and records by verdict", ("verdict", "count", "meaning"), found)
     content = tag("div", by_verdict, class_="verdicts")
     return "verdicts", "Verdicts", joined((content, _rejects(result)))
 
