@@ -107,6 +107,7 @@ def test_any_schema_of_sqlite_is_backfilled_without_an_edit(
     check(tmp_path / "user", sqlite, redis_server, schema)
 
 
+@pytest.mark.containers
 @pytest.mark.parametrize("schema", schemas_of("postgresql"), ids=lambda schema: schema.name)
 def test_any_schema_of_postgresql_is_backfilled_without_an_edit(
     tmp_path: Path, postgres: PostgresDatabase, redis_server: RedisServer, schema: Schema
@@ -117,6 +118,7 @@ def test_any_schema_of_postgresql_is_backfilled_without_an_edit(
     check(tmp_path / "user", postgres, redis_server, schema)
 
 
+@pytest.mark.containers
 @pytest.mark.parametrize("schema", schemas_of("mariadb"), ids=lambda schema: schema.name)
 def test_any_schema_of_mariadb_is_backfilled_without_an_edit(
     tmp_path: Path, mariadb: MariadbDatabase, redis_server: RedisServer, schema: Schema

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -608,8 +609,7 @@ def test_a_stopped_worker_that_goes_on_afterwards_writes_nothing(
     with project.started("backfill", "people", "--workers", "2") as process:
         wait_until(lambda: client.dbsize() > 3_000, "records", timeout_s=60)
         workers = children_of(process.pid)
-        for pid in workers:
-            os.kill(pid, signal.SIGSTOP)
+        stop_between_saves(workers, project.folder / ".profile-migrate" / "ledger.db")
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
         before = client.dbsize()
@@ -623,6 +623,25 @@ def test_a_stopped_worker_that_goes_on_afterwards_writes_nothing(
 
     assert client.keys() == [FENCE]
     assert client.hget(FENCE, "mode") == b"purged"
+
+
+def stop_between_saves(workers: Sequence[int], ledger: Path) -> None:
+    """
+    Stop processes at a moment at which none of them holds the ledger, which has one writer.
+    """
+    for _ in range(100):
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(ledger, timeout=0.2)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.OperationalError:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        else:
+            return
+    raise AssertionError("the workers hold the ledger all the time")
 
 
 def children_of(pid: int) -> list[int]:
