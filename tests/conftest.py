@@ -54,6 +54,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(f"The container tests need a Docker engine: {problem}.", returncode=1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Whatever asks for a MariaDB is part of the matrix: no package of Python brings that server.
+    """
+    for item in items:
+        asked = getattr(item, "fixturenames", ())
+        drawn = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "mariadb" in asked or any(str(value).startswith("mariadb") for value in drawn):
+            item.add_marker(pytest.mark.containers)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup() -> Iterator[None]:
     """
