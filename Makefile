@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# A file stays on one process, which has servers of its own.
-PARALLEL := -n 3 --dist loadfile
+# A file stays on one process, which has servers of its own; not the slow ones last.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 .DEFAULT_GOAL := help
