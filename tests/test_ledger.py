@@ -17,17 +17,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LedgerFull, LockHeld
-from migrate.ledger import keys
+from migrate.ledger import keys, tables, verification
 from migrate.ledger.lock import Holder, this_process
+from migrate.ledger.recheck import Looked
 from migrate.ledger.store import FINISHED, HALTED, Ledger, MappingState
+from migrate.ledger.verification import Checked, Kept
 from migrate.model.ports import Progress
 from migrate.model.settings import SourceConfig
 from migrate.model.shape import RecordShape
 from migrate.model.values import Expiry, Fault, KeyRange, LookupKind, Outcome, Reject
+from migrate.model.verdict import CARRIED, Recheck, State, Verdict
 from tests.servers import PostgresDatabase
 
 Open = Callable[..., Ledger]
@@ -511,6 +515,22 @@ def test_a_ledger_of_layout_1_is_brought_up_to_date(place: Place, opened: Open) 
     assert newest.outcomes[Outcome.EXPIRED] == 1
 
 
+def test_a_ledger_of_layout_3_gets_a_recheck_list(place: Place, opened: Open) -> None:
+    """
+    A verification that an older version began is still there, and keys can be listed for it.
+    """
+    before = opened()
+    run = begin_verification(before)
+    before.close()
+    place.execute("DROP TABLE migrate_recheck")
+    place.execute("UPDATE migrate_ledger SET layout = 3")
+
+    ledger = opened()
+
+    list_keys(ledger, run, Recheck(b"k1", (1,)))
+    assert ledger.rechecks_left(run) == 1
+
+
 def test_many_that_open_an_old_ledger_at_once_all_can(place: Place, opened: Open) -> None:
     """
     One of them brings it up to date, and the others wait for it.
@@ -617,3 +637,139 @@ def test_a_forgotten_mapping_leaves_its_runs(opened: Open) -> None:
     place_of = opened().last_run("users")
     assert place_of is not None
     assert place_of.status == "running"
+
+
+# --- the re-check list ---------------------------------------------------------------------------
+
+EARLY, LATE = State("5", b"0123456789abcdef"), State("6", b"fedcba9876543210")
+
+
+def begin_verification(ledger: Ledger, *, carry: bool = False) -> str:
+    """
+    A verification over two partitions.
+    """
+    run = ledger.begin_run(
+        "users",
+        kind="verify",
+        fingerprint="f",
+        tool="0",
+        source="s",
+        target="t",
+        ranges=RANGES,
+        rows_estimated=20,
+        workers=1,
+    )
+    ledger.begin_verification(run, Kept("users", "full", "f", 1, time.time()), carry=carry)
+    return run
+
+
+def list_keys(ledger: Ledger, run: str, *listed: Recheck, due: float = 1.0) -> int:
+    """
+    Put keys on the list with a page of the next partition, and say which one that was.
+    """
+    part = ledger.claim(run, "w")
+    assert part is not None
+    ledger.save_checked(run, part, Checked((1,), 1, rechecks=listed, due=due), seconds=0)
+    return part.number
+
+
+def test_listed_keys_come_when_they_are_due(opened: Open) -> None:
+    """
+    With what is known of them, the longest waiting first, and no more than were asked for.
+    """
+    ledger = opened()
+    run = begin_verification(ledger)
+    list_keys(ledger, run, Recheck(b"k1", (1,), (EARLY,)), Recheck(b"k2", ("a", 2)), due=3.0)
+    list_keys(ledger, run, Recheck(b"k3", (b"x",)), due=2.0)
+
+    assert ledger.next_recheck(run) == 2.0
+    assert ledger.rechecks(run, 1.9, 10) == []
+    assert ledger.rechecks(run, 3.0, 2) == [
+        Recheck(b"k3", (b"x",), (), 1, 0),
+        Recheck(b"k1", (1,), (EARLY,), 0, 0),
+    ]
+    assert ledger.rechecks_left(run) == 3
+
+
+def test_a_look_is_counted_once(opened: Open) -> None:
+    """
+    A reply that was lost lets the same look be kept again, and changes nothing.
+    """
+    ledger = opened()
+    run = begin_verification(ledger)
+    number = list_keys(ledger, run, Recheck(b"k1", (1,)), Recheck(b"k2", (2,)))
+    first, second = ledger.rechecks(run, 9.0, 9)
+    looked = [
+        Looked(first, Checked(None, 0, {Verdict.OK: 1})),
+        Looked(second, None, (EARLY, LATE), None),
+    ]
+
+    for _ in range(2):
+        ledger.save_rechecked(run, looked)
+
+    assert ledger.checked(run) == {(number, "OK"): 1}
+    assert (ledger.rechecks_left(run), ledger.next_recheck(run)) == (1, None)
+
+
+def test_the_next_pass_takes_the_list_over(opened: Open) -> None:
+    """
+    With the states that SQL was seen to have; what it lists itself has its own number again.
+    """
+    ledger = opened()
+    first = begin_verification(ledger)
+    list_keys(ledger, first, Recheck(b"k1", (1,), (EARLY,)), Recheck(b"k2", (2,)))
+
+    second = begin_verification(ledger, carry=True)
+    assert ledger.rechecks_left(second) == 0
+    number = list_keys(ledger, second, Recheck(b"k1", (1,), (LATE,)))
+
+    assert ledger.rechecks(second, 9.0, 9) == [
+        Recheck(b"k2", (2,), (), CARRIED, 0),
+        Recheck(b"k1", (1,), (EARLY, LATE), number, 0),
+    ]
+    third = begin_verification(ledger)
+    assert ledger.rechecks(third, 9.0, 9) == []
+    assert ledger.rechecks(second, 9.0, 9) == []
+
+
+def test_a_verification_that_goes_round_fills_no_ledger(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Runs of passes long ago are forgotten; the newest are kept.
+    """
+    monkeypatch.setattr(verification, "PASSES", 3)
+    ledger = opened()
+    for number in range(6):
+        run = begin_verification(ledger)
+        kept = Kept("users", "full", "f", 1, time.time(), "PASS", "{}", run)
+        ledger.keep_verification(run, kept)
+        ledger.end_run(run, status=FINISHED, exit_code=0, error=None, seconds=1, throttled_s=0)
+        assert len(ledger_runs(ledger)) == min(number + 1, 3)
+
+
+def test_what_is_not_whole_takes_the_place_of_its_like(opened: Open) -> None:
+    """
+    A result that passed stays beside the newest one that came to no end.
+    """
+    ledger = opened()
+    for verdict in ("PASS", "INCOMPLETE", "INCOMPLETE", "INCOMPLETE"):
+        run = begin_verification(ledger)
+        ledger.keep_verification(run, Kept("users", "full", "f", 1, time.time(), verdict, "{}"))
+
+    table = tables.verification
+    query = sa.select(table.c.verdict).order_by(table.c.kept_at)
+    kept = ledger._transact(lambda connection: list(connection.scalars(query)))
+    assert kept == ["PASS", "INCOMPLETE"]
+    last = ledger.last_verification("users")
+    assert last is not None
+    assert last.run == run
+
+
+def ledger_runs(ledger: Ledger) -> list[str]:
+    """
+    Ids of all verifications.
+    """
+    table = tables.run
+    query = sa.select(table.c.id).where(table.c.kind == "verify")
+    return ledger._transact(lambda connection: list(connection.scalars(query)))

@@ -421,7 +421,7 @@ CHECKS = {
     "life": (verify_compare, "life", DEEP, []),
     "links": (Verifier, "_links", DEEP, {}),
     "records without a row": (verify_back.Back, "_judge", FULL, None),
-    "entries left over": (verify_back.Back, "_unlisted", FULL, set()),
+    "entries left over": (verify_back.Back, "_unlisted", FULL, {}),
     "verdicts": (verify, "judge", DEEP, (Verdict.OK, Kind.NONE)),
 }
 

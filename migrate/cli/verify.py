@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,24 @@ import click
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, json_option, mapping_argument
 from migrate.cli.signals import StopFlag
-from migrate.errors import ExitCode, UsageProblem
+from migrate.errors import ExitCode, LockHeld, UsageProblem
 from migrate.model.events import ChunkVerified, Event
-from migrate.model.verdict import HARD, Level
+from migrate.model.verdict import HARD, Level, Verdict
 from migrate.ops.report import html, junit, summary
 from migrate.ops.tables import human_duration, human_rate, table
-from migrate.workers.verify import Request, Verify
+from migrate.workers.continuous import Continuous
+from migrate.workers.stopping import StoppableClock
+from migrate.workers.verify import Verify
+from migrate.workers.verify_job import Request, with_end
 
 PERIOD_S = 10.0
 """Between two lines of progress."""
 
 SHOWN = 10
 """Findings that are named on the screen."""
+
+EVERY_S = 60.0
+"""Between the beginnings of two passes."""
 
 
 @click.command(cls=Command)
@@ -51,6 +58,13 @@ SHOWN = 10
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     help="Stop after so long; the same command goes on.",
+)
+@click.option("--continuous", is_flag=True, help="Pass after pass, until it is stopped.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Of --continuous: from the beginning of a pass to the next; 60 unless given.",
 )
 @click.option("--show-values", is_flag=True, help="Keep and show values of what differs.")
 @click.option(
@@ -84,6 +98,8 @@ def verify(  # noqa: PLR0913 - one for each option
     sample: int | None,
     workers: int,
     max_runtime: float | None,
+    continuous: bool,
+    every: float | None,
     show_values: bool,
     junit_file: Path | None,
     report_file: Path | None,
@@ -98,6 +114,7 @@ def verify(  # noqa: PLR0913 - one for each option
     Examples:
       profile-migrate verify user_profiles
       profile-migrate verify user_profiles --level deep --report verify.html
+      profile-migrate verify user_profiles --continuous --every 300
     """
     chosen = app.mapping(mapping)
     if (level == Level.SAMPLE.value) != (sample is not None):
@@ -105,22 +122,45 @@ def verify(  # noqa: PLR0913 - one for each option
             "Level sample and --sample ROWS belong together.",
             next_step=f"profile-migrate verify {mapping} --level sample --sample 1000",
         )
-    request = Request(Level(level), sample, workers, max_runtime, show_values)
+    _check_continuous(mapping, Level(level), continuous=continuous, every=every)
+    request = Request(
+        Level(level),
+        sample,
+        workers,
+        None if continuous else max_runtime,
+        show_values=show_values,
+        continuous=continuous,
+    )
+    faces = _Faces(app, mapping, level, junit_file, report_file)
     with StopFlag() as stop:
-        job = Verify(
-            app.settings,
-            chosen,
-            request,
-            requested=stop,
-            notify=lambda event: app.say(f"waiting for the {event.store}: {event.reason}"),
-            ready=lambda rows: app.say(f"{mapping}: about {rows:,} rows, level {level}"),
+        until = None if max_runtime is None else time.monotonic() + max_runtime
+        requested = with_end(stop, until) if continuous else stop
+
+        def begin(number: int) -> Verify:
+            return Verify(
+                app.settings,
+                chosen,
+                request,
+                requested=requested,
+                notify=lambda event: app.say(f"waiting for the {event.store}: {event.reason}"),
+                ready=faces.ready if number == 1 else lambda _: None,
+                passes=number,
+            )
+
+        job = (
+            Continuous(
+                begin,
+                every_s=every or EVERY_S,
+                clock=StoppableClock(requested),
+                passed=faces.passed,
+                waits=faces.waits,
+            )
+            if continuous
+            else begin(1)
         )
-        _follow(app, mapping, job.run())
+        faces.follow(job.run())
     result = job.result
-    if junit_file is not None:
-        _write(junit_file, junit(result))
-    if report_file is not None:
-        _write(report_file, html(result))
+    faces.write(result)
     if summary_file is not None:
         _write(summary_file, summary(result), mode="a")
     app.emit(result, "\n".join(_lines(result)))
@@ -128,16 +168,73 @@ def verify(  # noqa: PLR0913 - one for each option
     return int(result["exit_code"])
 
 
-def _follow(app: AppContext, mapping: str, events: Iterator[Event]) -> None:
-    rows = hard = 0
-    said = time.monotonic()
-    for event in events:
-        if not isinstance(event, ChunkVerified):
-            continue
-        rows, hard = rows + event.rows, hard + event.hard
-        if time.monotonic() - said > PERIOD_S:
-            app.say(f"{mapping}: {rows:,} compared, {hard:,} differ")
-            said = time.monotonic()
+def _check_continuous(mapping: str, level: Level, *, continuous: bool, every: float | None) -> None:
+    """
+    Only what looks at everything goes round, and only what goes round has a rhythm.
+    """
+    if continuous and level not in (Level.FULL, Level.DEEP):
+        raise UsageProblem(
+            "--continuous goes with level full or deep.",
+            next_step=f"profile-migrate verify {mapping} --level full --continuous",
+        )
+    if every is not None and not continuous:
+        raise UsageProblem(
+            "--every belongs to --continuous.",
+            next_step=f"profile-migrate verify {mapping} --continuous --every {every:g}",
+        )
+
+
+@dataclass(slots=True)
+class _Faces:
+    """
+    What people see of a verification while it works: lines, and files that are written anew.
+    """
+
+    app: AppContext
+    mapping: str
+    level: str
+    junit_file: Path | None
+    report_file: Path | None
+    rows: int = 0
+    hard: int = 0
+
+    def ready(self, rows: int) -> None:
+        self.app.say(f"{self.mapping}: about {rows:,} rows, level {self.level}")
+
+    def follow(self, events: Iterator[Event]) -> None:
+        said = time.monotonic()
+        for event in events:
+            if not isinstance(event, ChunkVerified):
+                continue
+            self.rows, self.hard = self.rows + event.rows, self.hard + event.hard
+            if time.monotonic() - said > PERIOD_S:
+                self.app.say(f"{self.mapping}: {self.rows:,} compared, {self.hard:,} differ")
+                said = time.monotonic()
+
+    def passed(self, one: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+        """
+        A line for a pass, and the files anew.
+        """
+        self.rows = self.hard = 0
+        counts = one["counts"]
+        differ = sum(counts.get(verdict.value, 0) for verdict in HARD)
+        self.app.say(
+            f"{self.mapping}: pass {one['passes']}: {one['verdict']}, "
+            f"{one['scope']['compared']:,} compared, {differ:,} differ, "
+            f"{counts.get(Verdict.IN_FLIGHT.value, 0):,} still changing, "
+            f"{human_duration(one['seconds'])}"
+        )
+        self.write(whole)
+
+    def waits(self, held: LockHeld) -> None:
+        holder = held.where.get("holder", "another process")
+        self.app.say(f"{self.mapping}: waiting for {holder}, which holds the mapping")
+
+    def write(self, result: Mapping[str, Any]) -> None:
+        if self.junit_file is not None:
+            _write(self.junit_file, junit(result))
+        if self.report_file is not None:
+            _write(self.report_file, html(result))
 
 
 def _write(path: Path, text: str, mode: str = "w") -> None:

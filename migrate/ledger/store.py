@@ -31,9 +31,10 @@ from sqlalchemy import (
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from migrate.errors import Fenced, LedgerAccessDenied, LedgerDamaged, LockHeld, UsageProblem
-from migrate.ledger import journal, keys, tables, verification
+from migrate.ledger import journal, keys, recheck, tables, verification
 from migrate.ledger.journal import JournalEntry, Note
 from migrate.ledger.lock import LEASE_S, Holder, this_process
+from migrate.ledger.recheck import Looked
 from migrate.ledger.retry import attempt
 from migrate.ledger.upgrade import upgrade
 from migrate.ledger.verification import Checked, Found, Kept
@@ -42,6 +43,7 @@ from migrate.model.ports import Partition, Progress
 from migrate.model.settings import SourceConfig
 from migrate.model.shape import RecordShape
 from migrate.model.values import Fault, Key, KeyRange, Outcome, Reject
+from migrate.model.verdict import Recheck
 
 T = TypeVar("T")
 
@@ -540,16 +542,19 @@ class Ledger:
 
     # --- partitions -------------------------------------------------------------------------
 
-    def claim(self, run: str, worker: str) -> Partition | None:
+    def claim(self, run: str, worker: str, *, but: Sequence[int] = ()) -> Partition | None:
         """
         Take a partition that nobody works on; raises its token, so that older workers lose it.
+
+        Args:
+            but: Numbers of partitions that are none of rows.
         """
         part = tables.partition
 
         def work(connection: Connection) -> Partition | None:
             row = connection.execute(
                 select(part)
-                .where(part.c.run == run, part.c.status == PENDING)
+                .where(part.c.run == run, part.c.status == PENDING, part.c.number.not_in(but))
                 .order_by(part.c.number)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -661,14 +666,20 @@ class Ledger:
 
     # --- verifications ----------------------------------------------------------------------
 
-    def begin_verification(self, run: str, kept: Kept) -> None:
+    def begin_verification(self, run: str, kept: Kept, *, carry: bool = False) -> None:
         """
         Remember what a verification is about; findings of earlier ones are forgotten.
+
+        Args:
+            carry: Take over their re-check list, which is forgotten otherwise.
         """
 
         def work(connection: Connection) -> None:
+            if carry:
+                recheck.carry(connection, kept.mapping, run)
             verification.forget_findings(connection, kept.mapping, but=run)
             verification.keep(connection, run, kept)
+            verification.forget_passes(connection, kept.mapping)
 
         self._transact(work)
 
@@ -705,6 +716,7 @@ class Ledger:
                 self._was_saved(connection, here, partition)
                 return
             verification.add(connection, run, partition.number, checked)
+            recheck.add(connection, run, partition.number, checked.rechecks, checked.due)
             connection.execute(
                 update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
             )
@@ -742,6 +754,38 @@ class Ledger:
                 .values(status=PENDING, cursor=None, rows=0, seconds=0.0, token=part.c.token + 1)
             )
             verification.forget_partition(connection, run, number)
+            recheck.forget_partition(connection, run, number)
+
+        self._transact(work)
+
+    def rechecks(self, run: str, until: float, size: int) -> list[Recheck]:
+        """
+        Listed keys of a verification whose time has come.
+        """
+        return self._transact(lambda connection: recheck.due(connection, run, until, size))
+
+    def next_recheck(self, run: str) -> float | None:
+        """
+        When the next listed key is to be looked at again, or None.
+        """
+        return self._transact(lambda connection: recheck.next_due(connection, run))
+
+    def rechecks_left(self, run: str) -> int:
+        """
+        How many keys of a verification are still changing.
+        """
+        return self._transact(lambda connection: recheck.left(connection, run))
+
+    def save_rechecked(self, run: str, looked: Sequence[Looked]) -> None:
+        """
+        Keep what one more look at listed keys brought, in one transaction.
+        """
+
+        def work(connection: Connection) -> None:
+            recheck.settle(connection, run, looked)
+            connection.execute(
+                update(tables.run).where(tables.run.c.id == run).values(updated_at=self._wall())
+            )
 
         self._transact(work)
 
@@ -852,11 +896,11 @@ class Ledger:
         """
         return self._transact(lambda connection: verification.last(connection, mapping, level))
 
-    def last_passed(self, mapping: str) -> Kept | None:
+    def last_telling(self, mapping: str) -> Kept | None:
         """
-        The newest full or deep verification that passed; None where a later one failed.
+        The newest verification that was full or deep, or found differences.
         """
-        return self._transact(lambda connection: verification.last_passed(connection, mapping))
+        return self._transact(lambda connection: verification.last_telling(connection, mapping))
 
     def written_after(self, mapping: str, moment: float) -> bool:
         """
@@ -890,14 +934,20 @@ class Ledger:
             after = rows[-1].key
             left = None if left is None else left - len(rows)
 
-    def count_rejects(self, mapping: str) -> dict[str, int]:
+    def count_rejects(self, mapping: str, *, run: str | None = None) -> dict[str, int]:
         """
         Open rejects by reason.
+
+        Args:
+            run: Only those that this run has seen.
         """
         table = tables.reject
+        here = table.c.mapping == mapping
+        if run is not None:
+            here &= table.c.run == run
         query = (
             select(table.c.reason, func.count())
-            .where(table.c.mapping == mapping)
+            .where(here)
             .group_by(table.c.reason)
             .order_by(table.c.reason)
         )

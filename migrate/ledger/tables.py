@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
+    Index,
     Integer,
     MetaData,
     String,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import ExecutableDDLElement
 
-LAYOUT = 3
+LAYOUT = 4
 """Of these tables; a ledger with a higher one belongs to a newer version of the tool."""
 
 FIRST_LAYOUT = 1
@@ -187,6 +188,19 @@ finding = Table(
     Column("found", Text),
 )
 
+recheck = Table(
+    "migrate_recheck",
+    metadata,
+    Column("run", String(36), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("source_key", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Float),
+    Column("states", Text, nullable=False),
+    Index("ix_migrate_recheck_due", "run", "due"),
+)
+
 _REFUSE = "the journal is only ever added to"
 
 _GUARDS = (
@@ -228,6 +242,7 @@ for _dialect, _statement in _GUARDS:
 ADDED: dict[int, tuple[Column[int], ...]] = {
     2: (partition.c.expired, partition.c.duplicate, partition.c.adopted, run.c.instant),
     3: (),
+    4: (),
 }
 """Columns that a layout added to tables of an earlier one; whole tables are made as they are."""
 

@@ -14,12 +14,15 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from migrate.ledger import keys, tables
 from migrate.model.values import Key
-from migrate.model.verdict import Finding, Verdict
+from migrate.model.verdict import Finding, Recheck, Verdict
 
 _SETTLED = ("PASS", "MISMATCH")
 
 AT_ONCE = 500
 """Findings in one statement."""
+
+PASSES = 1_000
+"""Runs of verifications of one mapping that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class Checked:
 
     Args:
         counts: Entities by verdict, where the verdict is no finding.
+
+        rechecks: Keys that were changing.
+
+        due: When to look at them again, by the clock of the verification.
     """
 
     cursor: Key | None
@@ -37,6 +44,8 @@ class Checked:
     findings: Sequence[tuple[Finding, str | None, str | None]] = ()
     """Each with the texts that tell what was expected and what was found, without values."""
     done: bool = False
+    rechecks: Sequence[Recheck] = ()
+    due: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,11 @@ def keep(connection: Connection, run: str, kept: Kept) -> None:
     table = tables.verification
     old = table.c.run == run
     if kept.verdict in _SETTLED:
-        # A result takes the place of those before it; one that is not whole takes nobody's.
+        # A result takes the place of those before it; one that is not whole that of its like.
         old |= (table.c.mapping == kept.mapping) & (table.c.level == kept.level)
+    elif kept.verdict:
+        same = (table.c.mapping == kept.mapping) & (table.c.level == kept.level)
+        old |= same & (table.c.verdict == kept.verdict)
     connection.execute(delete(table).where(old))
     connection.execute(
         insert(table).values(
@@ -129,18 +141,18 @@ def last(
     )
 
 
-def last_passed(connection: Connection, mapping: str) -> Kept | None:
+def last_telling(connection: Connection, mapping: str) -> Kept | None:
     """
-    The newest one that passed and looked at everything, unless a later one of any level failed.
+    The newest one that says how things stand: it looked at everything, or it found differences.
+
+    One that passed on a part, or on two numbers, takes nothing back of what others found.
     """
     table = tables.verification
     query = select(table.c.level, table.c.verdict).where(
         table.c.mapping == mapping, table.c.verdict.in_(_SETTLED)
     )
     for level, verdict in connection.execute(query.order_by(table.c.kept_at.desc())):
-        if verdict == "MISMATCH":
-            return None
-        if level in ("full", "deep"):
+        if verdict == "MISMATCH" or level in ("full", "deep"):
             return last(connection, mapping, level, settled=True)
     return None
 
@@ -161,8 +173,20 @@ def forget_findings(connection: Connection, mapping: str, *, but: str) -> None:
     runs = select(tables.verification.c.run).where(
         tables.verification.c.mapping == mapping, tables.verification.c.run != but
     )
-    for table in (tables.finding, tables.checked, tables.partition):
+    for table in (tables.finding, tables.checked, tables.partition, tables.recheck):
         connection.execute(delete(table).where(table.c.run.in_(runs.scalar_subquery())))
+
+
+def forget_passes(connection: Connection, mapping: str) -> None:
+    """
+    Forget the runs of passes long ago: a verification that goes round has no end of them.
+    """
+    run = tables.run
+    ours = (run.c.mapping == mapping) & (run.c.kind == "verify")
+    newest = select(run.c.id).where(ours).order_by(run.c.started_at.desc()).limit(PASSES)
+    told = select(tables.verification.c.run).where(tables.verification.c.mapping == mapping)
+    old = run.c.id.not_in(newest.scalar_subquery()) & run.c.id.not_in(told.scalar_subquery())
+    connection.execute(delete(run).where(ours, old))
 
 
 def forget_partition(connection: Connection, run: str, number: int) -> None:

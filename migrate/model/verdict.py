@@ -43,7 +43,7 @@ class Verdict(StrEnum):
 
     OK = "OK"
     IN_FLIGHT = "IN_FLIGHT"
-    """SQL is ahead, and the change is known to be on its way."""
+    """SQL is ahead and the change is known to be on its way, or the two changed while compared."""
     PENDING = "PENDING"
     """The row was not copied yet."""
     EXPIRED = "EXPIRED"
@@ -190,6 +190,44 @@ class Finding(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Finding({self.verdict.value}, {self.key!r}, {self.mismatch!r})"
+
+
+BACK = 1_000_000
+"""Number of the partition that is the way from Redis to SQL."""
+
+CARRIED = -1
+"""Instead of a partition's number: a key that an earlier pass left on its re-check list."""
+
+
+class State(NamedTuple):
+    """
+    What SQL was seen to hold of an entity: a version, and the digest of its record.
+    """
+
+    version: str
+    digest: bytes
+
+
+class Recheck(NamedTuple):
+    """
+    A key on the re-check list: it was changing when it was compared. Its repr shows no values.
+
+    Args:
+        states: Of its row, as they were seen.
+
+        number: The partition that listed it.
+
+        tries: How often it was looked at since.
+    """
+
+    key: bytes
+    source_key: Key
+    states: tuple[State, ...] = ()
+    number: int = 0
+    tries: int = 0
+
+    def __repr__(self) -> str:
+        return f"Recheck({self.key!r}, tries={self.tries})"
 
 
 def judge(row: RowFacts, record: RecordFacts, *, differs: bool = False) -> tuple[Verdict, Kind]:

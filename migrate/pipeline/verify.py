@@ -2,14 +2,15 @@
 Compares SQL and Redis in both directions, page by page, and repairs nothing.
 
 From SQL to Redis by keyset pages, from Redis to SQL by scanning for records. Whatever does not
-match is looked at once more, the record first and then the row, before it is told: a row that
-changed in between is not a difference.
+match is looked at once more before it is told: the record, the row, what capture knows of it, and
+the record again. Where one of them changed meanwhile nothing is told: the key is listed, to be
+looked at later (`verify_again`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -27,13 +28,15 @@ from migrate.model.verdict import (
     Level,
     Mismatch,
     Presence,
+    Recheck,
     RecordFacts,
     RowFacts,
+    State,
     Verdict,
     judge,
 )
 from migrate.pipeline import verify_compare as compare
-from migrate.source.plain import PlainReader, filled_up
+from migrate.source.plain import History, PlainReader, filled_up
 from migrate.target.reader import RecordReader, Stored, Wanted
 
 PAGE = 1_000
@@ -42,16 +45,19 @@ PAGE = 1_000
 AGAIN = 100
 """Suspects looked at once more together, each read whole."""
 
+_UNSETTLED = HARD | {Verdict.IN_FLIGHT}
+
 
 @dataclass(slots=True)
 class Tally:
     """
-    What a page brought: entities by verdict, and every finding that is hard.
+    What a page brought: entities by verdict, every finding that is hard, and what to look at again.
     """
 
     rows: int = 0
     counts: Counter[Verdict] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    rechecks: list[Recheck] = field(default_factory=list)
 
     @property
     def hard(self) -> int:
@@ -59,6 +65,26 @@ class Tally:
         Keys with a hard verdict.
         """
         return len({finding.key for finding in self.findings})
+
+    def take(self, look: Look) -> None:
+        """
+        Count what was told of a key, or list it.
+        """
+        if look.changing:
+            states = () if look.state is None else (look.state,)
+            self.rechecks.append(Recheck(look.stored.key, look.source_key, states))
+        else:
+            self.count(look.findings)
+
+    def count(self, found: Sequence[Finding]) -> None:
+        """
+        Keep what is hard, and count the rest.
+        """
+        for finding in found:
+            if finding.verdict in HARD:
+                self.findings.append(finding)
+            else:
+                self.counts[finding.verdict] += 1
 
 
 class Books(Protocol):
@@ -101,7 +127,33 @@ class Expected(NamedTuple):
     record: Record | None
 
 
-Suspects = dict[Key, bytes]
+class Look(NamedTuple):
+    """
+    What one close look at a key brought.
+
+    Args:
+        stored: The record, read before the row.
+
+        state: That the row had, where the key was changing.
+    """
+
+    source_key: Key
+    stored: Stored
+    findings: list[Finding]
+    state: State | None = None
+
+    @property
+    def changing(self) -> bool:
+        """
+        Whether nothing can be told of it yet.
+        """
+        return any(finding.verdict is Verdict.IN_FLIGHT for finding in self.findings)
+
+
+Spelled = tuple[str | bytes, ...]
+
+Suspects = Mapping[bytes, Key]
+"""Keys of records that do not match, each with the key of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,44 +214,91 @@ class Verifier:
         stored = self.reader.read([one.key for one in expected], whole=self.level.reads_fields)
         tally = Tally(rows=len(chunk.keys))
         tally.counts[Verdict.REJECTED] += len(chunk.keys) - len(expected)
-        suspects: Suspects = {}
+        suspects: dict[bytes, Key] = {}
         for one, found in self._judged(expected, stored, whole=self.level.reads_fields):
-            if any(finding.verdict in HARD for finding in found):
-                suspects[one.source_key] = one.key
+            if any(finding.verdict in _UNSETTLED for finding in found):
+                suspects[one.key] = one.source_key
             else:
-                _count(tally, found)
+                tally.count(found)
         names = list(suspects)
         for start in range(0, len(names), AGAIN):
-            self._again({key: suspects[key] for key in names[start : start + AGAIN]}, tally)
+            for look in self.look({key: suspects[key] for key in names[start : start + AGAIN]}):
+                tally.take(look)
         return tally
 
-    def _again(self, suspects: Suspects, tally: Tally) -> None:
+    def look(self, suspects: Suspects) -> Iterator[Look]:
         """
-        The records once more, and only then their rows.
-        """
-        stored = self.reader.read(list(suspects.values()), whole=True)
-        chunk = self.extractor.fetch(filled_up(list(suspects)))
-        expected = self.expect(chunk)
-        # A row whose own key was changed has another record now.
-        known = [one for one in expected if suspects.get(one.source_key) == one.key]
-        tally.counts[Verdict.REJECTED] += len(chunk.keys) - len(expected)
-        for _, found in self._judged(known, stored, whole=True):
-            _count(tally, found)
-        for key in suspects.keys() - set(chunk.keys):
-            _count(tally, self._gone(key, stored[suspects[key]]))
+        The records, then their rows, what capture knows, and the records once more.
 
-    def _gone(self, key: Key, stored: Stored) -> list[Finding]:
+        Only what stood still meanwhile is hard: the record that was read first was there while
+        capture's knowledge was read, and that was of the row that was read.
         """
-        A row that went away while it was compared.
-        """
-        history = self.plain.history([key]).get(key)
-        row = RowFacts(
-            present=False,
-            version=history.version if history else "",
-            dirty=bool(history and history.dirty),
+        stored = self.reader.read(list(suspects), whole=True)
+        chunk = self.extractor.fetch(filled_up(list(suspects.values())))
+        expected = {one.key: one for one in self.expect(chunk)}
+        known = [expected[key] for key in suspects if key in expected]
+        found = {one.key: findings for one, findings in self._judged(known, stored, whole=True)}
+        found |= self._without_row(
+            {key: source for key, source in suspects.items() if key not in expected},
+            {spelled(key) for key in chunk.keys},
+            {spelled(one.source_key) for one in expected.values()},
+            stored,
         )
-        verdict, kind = judge(row, facts_of(stored))
-        return [Finding(verdict, stored.key, Mismatch(kind), key)]
+        self._set_aside_what_moved(found, stored)
+        states = self._states(chunk, found)
+        for key, source in suspects.items():
+            yield Look(source, stored[key], found[key], states.get(key))
+
+    def _without_row(
+        self,
+        suspects: Suspects,
+        present: set[Spelled],
+        known: set[Spelled],
+        stored: Mapping[bytes, Stored],
+    ) -> dict[bytes, list[Finding]]:
+        """
+        Rows that went away while they were compared, or that have another record now, or none.
+        """
+        found: dict[bytes, list[Finding]] = {}
+        gone: dict[bytes, Key] = {}
+        for key, source in suspects.items():
+            if spelled(source) not in present:
+                gone[key] = source
+            elif spelled(source) in known:
+                # Its key was changed: the way back judges the record that it left.
+                found[key] = []
+            else:
+                found[key] = [Finding(Verdict.REJECTED, key, source_key=source)]
+        history = self.plain.history(list(gone.values()))
+        for key, source in gone.items():
+            verdict, kind = judge(row_that_is_gone(history.get(source)), facts_of(stored[key]))
+            found[key] = [Finding(verdict, key, Mismatch(kind), source)]
+        return found
+
+    def _set_aside_what_moved(
+        self, found: dict[bytes, list[Finding]], stored: Mapping[bytes, Stored]
+    ) -> None:
+        hard = [key for key, told in found.items() if any(one.verdict in HARD for one in told)]
+        again = self.reader.read(hard, whole=False) if hard else {}
+        for key in hard:
+            if marks_of(again[key]) != marks_of(stored[key]):
+                found[key] = [Finding(Verdict.IN_FLIGHT, key)]
+
+    def _states(self, chunk: Chunk, found: Mapping[bytes, Sequence[Finding]]) -> dict[bytes, State]:
+        """
+        What the rows of changing keys hold now: once Redis has it, they are right.
+        """
+        wanted = {
+            key
+            for key, told in found.items()
+            if any(one.verdict is Verdict.IN_FLIGHT for one in told)
+        }
+        if not wanted or not chunk.keys:
+            return {}
+        records = self.compiled.encode(chunk).records
+        return {
+            one.key: State(one.version.decode(), one.digest) for one in records if one.key in wanted
+        }
 
     # --- what is expected -------------------------------------------------------------------
 
@@ -255,6 +354,10 @@ class Verifier:
                 wrong += compare.listing(there, entries[one.key])
                 wrong += links.get(one.key, [])
             known = history.get(one.source_key)
+            if known is not None and known.version != one.version:
+                # Changed since it was read: its cells may be of the one moment or of the other.
+                yield one, [Finding(Verdict.IN_FLIGHT, one.key, source_key=one.source_key)]
+                continue
             row = RowFacts(
                 present=True,
                 version=one.version,
@@ -417,12 +520,29 @@ def facts_of(stored: Stored) -> RecordFacts:
     return RecordFacts(stored.presence, stored.version, over=stored.over)
 
 
-def _count(tally: Tally, found: Sequence[Finding]) -> None:
-    for finding in found:
-        if finding.verdict in HARD:
-            tally.findings.append(finding)
-        else:
-            tally.counts[finding.verdict] += 1
+def marks_of(stored: Stored) -> tuple[Presence, str, str, bytes]:
+    """
+    What tells one write of a record from another.
+    """
+    return stored.presence, stored.type, stored.version, stored.digest
+
+
+def row_that_is_gone(known: History | None) -> RowFacts:
+    """
+    What SQL says of an entity without a row.
+    """
+    return RowFacts(
+        present=False,
+        version=known.version if known else "",
+        dirty=bool(known and known.dirty),
+    )
+
+
+def spelled(key: Key) -> Spelled:
+    """
+    A key for comparisons: drivers give numbers as such or as digits.
+    """
+    return tuple(part if isinstance(part, bytes) else str(part) for part in key)
 
 
 def _names(entry: Entry, key: bytes, reply: bytes | None, *, scored: bool = True) -> bool:

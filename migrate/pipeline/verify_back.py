@@ -20,14 +20,17 @@ from migrate.model.verdict import (
     Kind,
     Mismatch,
     Presence,
-    RowFacts,
+    Recheck,
     Verdict,
     judge,
 )
-from migrate.pipeline.verify import Books, Tally, facts_of, pauses
+from migrate.pipeline.verify import Books, Tally, facts_of, marks_of, pauses, row_that_is_gone
 from migrate.pipeline.verify_compare import listed_in
-from migrate.source.plain import PlainReader, filled_up
+from migrate.source.plain import History, PlainReader, filled_up
 from migrate.target.reader import RecordReader, Stored
+
+LOOKS = 5
+"""At an entry whose record changes while it is looked at; then it is told as in flight."""
 
 Told = Callable[[Sequence[bytes]], set[bytes]]
 """Those of these entries of lookups that a finding names already."""
@@ -122,9 +125,11 @@ class Back:
             return tally
         again = self.reader.read(lonely, whole=False)
         present = self._with_row(lonely)
-        for key in lonely:
-            if key not in present:
-                self._judge(again[key], tally)
+        gone = [key for key in lonely if key not in present]
+        known = self._known(gone)
+        last = self.reader.read(gone, whole=False) if gone else {}
+        for key in gone:
+            self._judge(again[key], known.get(key), tally, moved=_moved(again[key], last[key]))
         return tally
 
     def _with_row(self, keys: Sequence[bytes]) -> set[bytes]:
@@ -135,21 +140,26 @@ class Back:
         rows = self.extractor.fetch(filled_up(wanted)).rows if wanted else ()
         return {self.compiled.key_of(row) for row in rows}
 
+    def _known(self, keys: Sequence[bytes]) -> dict[bytes, History]:
+        """
+        What capture knows of the rows of these records.
+        """
+        bound = {key: self.plain.bound(parts) for key in keys if (parts := self._parts(key))}
+        history = self.plain.history(list(bound.values()))
+        return {key: history[source] for key, source in bound.items() if source in history}
+
     def _parts(self, key: bytes) -> Key | None:
         parts = self.compiled.key_parts(key)
         return parts if parts is not None and self.plain.can_be(parts) else None
 
-    def _judge(self, stored: Stored, tally: Tally) -> None:
+    def _judge(self, stored: Stored, known: History | None, tally: Tally, *, moved: bool) -> None:
         parts = self._parts(stored.key)
-        known = self.plain.history([parts]).get(parts) if parts else None
-        row = RowFacts(
-            present=False,
-            version=known.version if known else "",
-            dirty=bool(known and known.dirty),
-        )
-        verdict, kind = judge(row, facts_of(stored))
-        if verdict in HARD:
-            tally.findings.append(Finding(verdict, stored.key, Mismatch(kind), parts))
+        verdict, kind = judge(row_that_is_gone(known), facts_of(stored))
+        if parts and (verdict is Verdict.IN_FLIGHT or (moved and verdict in HARD)):
+            tally.rechecks.append(Recheck(stored.key, self.plain.bound(parts)))
+        elif verdict in HARD:
+            source = self.plain.bound(parts) if parts else None
+            tally.findings.append(Finding(verdict, stored.key, Mismatch(kind), source))
         elif verdict is not Verdict.OK:
             tally.counts[verdict] += 1
 
@@ -170,7 +180,7 @@ class Back:
                 for members in self.reader.members(key, place.kind):
                     self.stop()
                     tally = self._members(place, key, members)
-                    if tally.findings:
+                    if tally.findings or tally.counts:
                         yield tally
 
     def _unique(self, place: Place, keys: Sequence[bytes]) -> Tally:
@@ -183,7 +193,9 @@ class Back:
         kind = place.kind.value.encode()
         for key, member in named.items():
             if not _stands(stored[member], kind, key):
-                tally.findings += self._members(place, key, [member]).findings
+                found = self._members(place, key, [member])
+                tally.findings += found.findings
+                tally.counts += found.counts
         return tally
 
     def _is_of(self, place: Place, key: bytes) -> bool:
@@ -198,16 +210,36 @@ class Back:
         suspects = self._unlisted(place, key, ours)
         if not suspects or (place.kind is LookupKind.UNIQUE and self.told([key])):
             return tally
-        for page in self.reader.members(key, place.kind):
-            for member in self._unlisted(place, key, [one for one in page if one in suspects]):
-                wrong = Mismatch(Kind.LOOKUP, place.name, None, member, key)
-                tally.findings.append(Finding(Verdict.ORPHAN, key, wrong))
+        for _ in range(LOOKS):
+            pages = self.reader.members(key, place.kind)
+            there = {one for page in pages for one in page if one in suspects}
+            still = self._unlisted(place, key, sorted(there))
+            late = {one for one, known in self._known(sorted(still)).items() if known.dirty}
+            for member, stored in still.items():
+                if not _moved(suspects[member], stored) and member not in late:
+                    wrong = Mismatch(Kind.LOOKUP, place.name, None, member, key)
+                    tally.findings.append(Finding(Verdict.ORPHAN, key, wrong))
+            suspects = {
+                one: stored
+                for one, stored in still.items()
+                if one in late or _moved(suspects[one], stored)
+            }
+            if not suspects:
+                return tally
+        tally.counts[Verdict.IN_FLIGHT] += len(suspects)
         return tally
 
-    def _unlisted(self, place: Place, key: bytes, members: Sequence[bytes]) -> set[bytes]:
+    def _unlisted(self, place: Place, key: bytes, members: Sequence[bytes]) -> dict[bytes, Stored]:
         stored = self.reader.read(members, whole=False) if members else {}
         kind = place.kind.value.encode()
-        return {member for member, one in stored.items() if not _stands(one, kind, key)}
+        return {member: one for member, one in stored.items() if not _stands(one, kind, key)}
+
+
+def _moved(before: Stored, after: Stored) -> bool:
+    """
+    Whether a record was written between two looks.
+    """
+    return marks_of(before) != marks_of(after)
 
 
 def _stands(stored: Stored, kind: bytes, key: bytes) -> bool:

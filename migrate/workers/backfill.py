@@ -458,6 +458,11 @@ class Backfill:
         """
         mapping = self._mapping.name
         try:
+            if code == ExitCode.DONE:
+                # As the command will: rejects that this run did not see again are settled with it.
+                stay = run if status == FINISHED else None
+                self.report.open_rejects = ledger.count_rejects(mapping, run=stay)
+                code = int(self.report.exit_code)
             ledger.end_run(
                 run,
                 status=status,

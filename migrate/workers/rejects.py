@@ -13,6 +13,7 @@ from typing import Any
 
 from migrate.errors import TargetChanged
 from migrate.ledger.access import held, open_ledger
+from migrate.ledger.journal import DONE, INTENT, Note
 from migrate.ledger.keys import show
 from migrate.ledger.store import Ledger, OpenReject
 from migrate.mapping.compile import compile_mapping
@@ -25,6 +26,9 @@ from migrate.pipeline.scope import find_table
 from migrate.source.store import SqlSource
 from migrate.target.store import RedisTarget
 from migrate.workers.again import PAGE, Again
+
+STEP = "replay"
+"""Its name in the journal."""
 
 
 @dataclass(slots=True)
@@ -74,7 +78,9 @@ class Replay:
                 self._report.tried += tried.tried
                 self._report.moved += tried.moved
                 self._report.gone += tried.gone
-            self._report.open_rejects = ledger.count_rejects(name)
+            self._report.open_rejects = left = ledger.count_rejects(name)
+            done = {"moved": self._report.moved, "left": sum(left.values())}
+            ledger.note(Note(name, STEP, DONE, payload=done))
         return self._report
 
     def _open(self, stack: ExitStack, ledger: Ledger) -> Again:
@@ -103,6 +109,8 @@ class Replay:
                 where={"mapping": name, "target": self._settings.redis["target"].address},
                 next_step=f"profile-migrate backfill {name}",
             )
+        # Before the first write: an earlier verification is then one of the past.
+        ledger.note(Note(name, STEP, INTENT, state.run, payload=ledger.count_rejects(name)))
         taken = target.begin(
             name,
             run=state.run,
