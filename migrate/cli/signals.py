@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import NoReturn, Self
@@ -67,6 +68,8 @@ class StopFlag:
         self._before: dict[int, signal.Handlers | Callable[..., object] | int | None] = {}
         # A pipe, not an event: a handler that sets an event can lock up with a waiting main thread.
         self._awake, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._woken_before = -1
 
     @property
     def requested(self) -> ExitCode | None:
@@ -92,10 +95,17 @@ class StopFlag:
         """
         Wait; return at once when a signal asks to stop.
         """
-        if seconds > 0:
-            select.select([self._awake], [], [], seconds)
+        until = time.monotonic() + seconds
+        while self._requested is None and (left := until - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._awake], [], [], left)
+            if ready:
+                # The interpreter's handler comes behind this byte, or it is of another signal.
+                os.read(self._awake, 1)
 
     def __enter__(self) -> Self:
+        # Written at the signal itself, in whatever thread and however shortly before a wait;
+        # the interpreter runs its handlers in the main thread alone, once that does something.
+        self._woken_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         for number in EXIT_CODES:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -104,6 +114,7 @@ class StopFlag:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before.clear()
+        signal.set_wakeup_fd(self._woken_before)
         os.close(self._awake)
         os.close(self._wake)
 
@@ -111,7 +122,6 @@ class StopFlag:
         if self._requested is not None:
             self._end(EXIT_CODES[number])
         self._requested = EXIT_CODES[number]
-        os.write(self._wake, b"!")
         _say(self._announce)
 
     def _end(self, exit_code: ExitCode) -> NoReturn:

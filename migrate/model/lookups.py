@@ -13,6 +13,9 @@ from collections.abc import Iterable
 
 from migrate.model.values import Entry, LookupKind
 
+LONGEST_HEAD = 12
+"""Bytes of a kind, a length and the colon, at most: longer keys than 512 MB there are none."""
+
 _KINDS = frozenset(kind.value.encode() for kind in LookupKind)
 
 
@@ -33,10 +36,11 @@ def parse_entries(text: bytes) -> tuple[Entry, ...]:
     found = []
     at = 0
     while at < len(text):
-        kind, (digits, colon, _) = text[at : at + 1], text[at + 1 :].partition(b":")
-        if kind not in _KINDS or not colon or not digits.isdigit():
+        kind, colon = text[at : at + 1], text.find(b":", at, at + LONGEST_HEAD)
+        digits = text[at + 1 : max(colon, 0)]
+        if kind not in _KINDS or not digits.isdigit():
             raise ValueError("not a list of lookup entries")
-        start = at + 1 + len(digits) + 1
+        start = colon + 1
         at = start + int(digits)
         if at > len(text):
             raise ValueError("a list of lookup entries that was cut off")

@@ -44,6 +44,9 @@ KEYS_ALIKE = 100
 SAMPLES_A_PART = 200
 """Sampled pages of the table behind each boundary of `split`."""
 
+SHUFFLED = 1_000
+"""Rows up to which a sample is drawn by sorting all of them at random."""
+
 T = TypeVar("T")
 
 _BLOCK = 10**GENERATION_DIGITS
@@ -646,7 +649,10 @@ class KeysetExtractor:
                 return chunk
         total = self._count(connection, usable=True)
         statement = self._sql.select()
-        if total > count:
+        if total <= SHUFFLED:
+            # By chance alone a sample of a few rows would now and then be empty.
+            statement = statement.order_by(sa.func.random())
+        elif total > count:
             statement = statement.where(self._dialect.chance(count / total))
         return self._reader.chunk(connection, statement.limit(count), {})
 

@@ -24,6 +24,8 @@ from migrate.model.values import Cell, Column, ColumnRead, Key, Kind
 from migrate.source.connect import Connections
 from migrate.source.control import MARK, VER, key_text
 from migrate.source.dialects.base import Relation
+from migrate.source.dialects.mysql_cells import labels_of
+from migrate.source.dialects.postgresql import ServerType
 from migrate.source.dialects.spelling import float_text, single_text
 from migrate.source.extract import FETCH_AT_ONCE, KEYS_ALIKE, Statements
 
@@ -68,6 +70,7 @@ class PlainReader:
         self._sql = Statements.of(self._dialect, self._relation, self._query)
         self._keys = self._dialect.keyer(self._sql.keys)
         self._kept: dict[int, sa.Select[Any]] = {}
+        self._labels: dict[str, frozenset[str]] = {}
         self._expression, self._spell = _WAYS[self._dialect.name]
 
     def same_way(self) -> list[str]:
@@ -103,9 +106,31 @@ class PlainReader:
         Whether a row can have this key: a server refuses a text that is none of the type.
         """
         return all(
-            _can_be(self._dialect.name, column, str(part))
+            self._can_be(column, str(part))
             for column, part in zip(self._sql.keys, key, strict=True)
         )
+
+    def _can_be(self, column: Column, text: str) -> bool:
+        if column.kind is Kind.ENUM:
+            return self._is_label(column, text)
+        # A domain's own type is the one that it is over.
+        bound = replace(column, type=self._relation.bind_types.get(column.name, column.type))
+        return _TAKES[self._dialect.name](bound, text)
+
+    def _is_label(self, column: Column, text: str) -> bool:
+        """
+        Whether an ENUM lists this text; PostgreSQL is asked again, because labels are added.
+        """
+        if self._dialect.name != "postgresql":
+            return not text or text in labels_of(column)
+        if text not in self._labels.get(column.name, ()):
+            self._labels[column.name] = self._connections.run(partial(self._listed, column=column))
+        return text in self._labels[column.name]
+
+    def _listed(self, connection: sa.Connection, column: Column) -> frozenset[str]:
+        bound = sa.cast(sa.null(), ServerType(self._relation.bind_types[column.name]))
+        labels = sa.func.unnest(sa.func.enum_range(bound))
+        return frozenset(connection.scalars(sa.select(sa.cast(labels, sa.Text()))))
 
     def history(self, keys: Sequence[Key]) -> dict[Key, History]:
         """
@@ -208,36 +233,82 @@ class PlainReader:
             for text in known
         }
 
-    @staticmethod
     def _counted(
+        self,
         connection: sa.Connection,
         statement: sa.Select[Any],
         column: sa.ColumnElement[Any],
         texts: Mapping[str, Key],
     ) -> dict[str, int]:
-        rows = connection.execute(statement.where(column.in_(list(texts)))).all()
+        # MariaDB and MySQL keep an entity as its bytes.
+        binary = self._dialect.name in ("mysql", "mariadb")
+        wanted = [text.encode() if binary else text for text in texts]
+        rows = connection.execute(statement.where(column.in_(wanted))).all()
         return {pk.decode() if isinstance(pk, bytes) else pk: int(count) for pk, count in rows}
 
 
-def _can_be(dialect: str, column: Column, text: str) -> bool:
+def _postgresql_takes(column: Column, text: str) -> bool:
     match column.kind:
         case Kind.INTEGER:
-            widest = _UNSIGNED if dialect in ("mysql", "mariadb") else _WIDEST
-            named = _RANGES.get(column.type) if dialect == "postgresql" else None
-            low, high = named or widest
-            return low <= int(text) <= high
+            return _fits(text, _RANGES.get(column.type, _WIDEST))
+        case Kind.DECIMAL:
+            return column.scale is None or not text.endswith("Infinity")
+        case Kind.TEXT:
+            return "\x00" not in text
         case Kind.UUID:
-            return dialect == "sqlite" or _UUID.fullmatch(text) is not None
-        case Kind.TEXT | Kind.ENUM:
-            return "\x00" not in text or dialect == "sqlite"
+            return _UUID.fullmatch(text) is not None
+        case Kind.TIME | Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
+            return _has_clock(text)
         case _:
             return True
 
 
+def _mysql_takes(column: Column, text: str) -> bool:
+    match column.kind:
+        case Kind.INTEGER:
+            return _fits(text, _UNSIGNED)
+        case Kind.DECIMAL:
+            return text[-1].isdigit()
+        case Kind.UUID:
+            return _UUID.fullmatch(text) is not None
+        case Kind.DATE | Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
+            return not text.endswith("infinity") and _has_clock(text)
+        case _:
+            return True
+
+
+def _sqlite_takes(column: Column, text: str) -> bool:
+    return column.kind is not Kind.INTEGER or _fits(text, _WIDEST)
+
+
+_TAKES: Mapping[str, Callable[[Column, str], bool]] = {
+    "sqlite": _sqlite_takes,
+    "postgresql": _postgresql_takes,
+    "mysql": _mysql_takes,
+    "mariadb": _mysql_takes,
+}
+"""What a key's text has to be, beyond the form that its codec demands."""
+
+_CLOCK = re.compile(r"\d\d:(\d\d):(\d\d)")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WIDEST = (-(2**63), 2**63 - 1)
 _UNSIGNED = (-(2**63), 2**64 - 1)
 _RANGES = {"smallint": (-(2**15), 2**15 - 1), "integer": (-(2**31), 2**31 - 1)}
+
+
+def _fits(text: str, bounds: tuple[int, int]) -> bool:
+    low, high = bounds
+    return low <= int(text) <= high
+
+
+def _has_clock(text: str) -> bool:
+    """
+    Whether the time of day in a text is one; a date alone has none that is wrong.
+    """
+    found = _CLOCK.search(text)
+    if found is None or text == "24:00:00":
+        return True
+    return found[0] < "24" and all(part < "60" for part in found.groups())
 
 
 def filled_up(keys: Sequence[Key]) -> Sequence[Key]:
