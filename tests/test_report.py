@@ -5,12 +5,15 @@ The page, the JUnit file and the summary of a verification: what they say, and w
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
-import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from hashlib import sha256
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import pairwise
@@ -21,6 +24,9 @@ import pytest
 
 from migrate.model.verdict import HARD, Verdict
 from migrate.ops.report import facts, html, junit, summary
+from migrate.ops.report.strip import SHAPES
+from tests.browser import Browser, BrowserGone, browser_path, browsing
+from tests.project import ROOT
 
 VERDICTS = sorted(verdict.value for verdict in HARD)
 
@@ -32,8 +38,11 @@ HOSTILE = [
     "مرحبا بالعالم",
     "<!--",
     "{{7*7}}${alert(1)}",
-    "']]>\ufffe&amp;",
+    "']]>\ufffe\uffff\ufdd0\U0001fffe&amp;",
     "| a | `b` **c** [d](http://x)",
+    "- [ ] item",
+    "1. www.example.org",
+    "    indented",
 ]
 
 
@@ -204,11 +213,38 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("kind", RESULTS)
 def test_the_same_result_gives_the_same_bytes(kind: str) -> None:
     """
-    All three formats are functions of the result alone.
+    All three formats are functions of the result alone, in whatever order its parts came.
     """
-    one, other = RESULTS[kind](), RESULTS[kind]()
+    one = RESULTS[kind]()
+    other = json.loads(json.dumps(dict(reversed(one.items()))))
 
     assert (html(one), junit(one), summary(one)) == (html(other), junit(other), summary(other))
+
+
+def test_another_process_gives_the_same_bytes() -> None:
+    """
+    Nothing depends on the order of a set or on the time.
+    """
+    program = (
+        "import sys; from tests.test_report import digest_of_all; sys.stdout.write(digest_of_all())"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)},
+    )
+
+    assert other.stdout == digest_of_all()
+
+
+def digest_of_all() -> str:
+    """
+    One number for all bytes of all formats.
+    """
+    whole = "".join(write(make()) for make in RESULTS.values() for write in (html, junit, summary))
+    return sha256(whole.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("kind", RESULTS)
@@ -308,8 +344,11 @@ def test_the_page_stays_small() -> None:
     """
     Ten thousand differences and the worst texts fit into ten megabytes.
     """
-    assert len(html(mismatch()).encode()) < 1_000_000
-    long = "y" * 200_000
+    text = html(mismatch())
+    assert len(text.encode()) < 1_000_000
+    assert text.count("<details") == 1 + 50 * len(VERDICTS)
+    assert text.count(f"… and {10_000 // len(VERDICTS) - 50:,} more were counted") == len(VERDICTS)
+    long = "y" * 40_000
     huge = [sample(verdict, long, field=long) for verdict in VERDICTS for _ in range(50)]
     assert len(html(result(verdict="MISMATCH", samples=huge)).encode()) <= 10_000_000
 
@@ -325,9 +364,86 @@ def test_the_colours_can_be_read() -> None:
     )
     for colours in (light, dark):
         pairs = [(ink, paper) for ink in ("ink", "soft", "link") for paper in ("paper", "panel")]
+        pairs += [("ink", "mark")]
         pairs += [("on-banner", banner) for banner in ("pass", "mismatch", "incomplete")]
         low = [pair for pair in pairs if contrast(colours[pair[0]], colours[pair[1]]) < 4.5]
         assert low == []
+        cells = [f"{state}-cell" for state in ("clean", "hard", "open")]
+        faint = [cell for cell in cells if contrast(colours[cell], colours["paper"]) < 3]
+        assert faint == []
+
+
+def test_no_state_is_told_by_colour_alone() -> None:
+    """
+    Cells differ in height as well, what differs has a sign and a word, what is hard says so.
+    """
+    text = html(mismatch())
+
+    assert len(set(SHAPES.values())) == len(SHAPES)
+    assert text.count('<span class="badge">hard</span>') == len(VERDICTS)
+    rows = re.findall(r'<tr class="differs">.*?</tr>', text)
+    assert rows
+    assert all("≠" in row and ">differs<" in row for row in rows)
+
+
+def test_the_data_cannot_turn_or_hide_what_is_read() -> None:
+    """
+    Every format spells out control characters, direction marks and what is no character.
+    """
+    for text in (html(hostile()), junit(hostile()), summary(hostile())):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2067]", text)
+        assert not [sign for sign in text if (ord(sign) & 0xFFFE) == 0xFFFE]
+        assert not re.search("[\ufdd0-\ufdef\u2028\u2029]", text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a", "a\u200b"), ("Jos\u00e9", "Jose\u0301"), ("a b", "a\u00a0b"), ("x", "x\ufeff")],
+    ids=["no width", "decomposed", "no-break space", "byte order mark"],
+)
+def test_a_difference_that_cannot_be_seen_is_spelled_out(one: str, other: str) -> None:
+    """
+    Two values that look the same are shown by the numbers of their characters.
+    """
+    sides = ({"type": "text", "value": value} for value in (one, other))
+    expected, found = sides
+    page = html(result(samples=[sample("DIFFERENT", "k", expected=expected, found=found)]))
+
+    assert re.search(r"<mark>[^<]*\\[ux][0-9a-f]{2,}", page)
+
+
+def test_a_sample_says_what_it_compares() -> None:
+    """
+    A field by its name, versions where there is none, and nothing of a side that is absent.
+    """
+    version = {"type": "text", "length": 1, "digest": "a1"}
+    lost = sample("MISSING", "k", kind="", field="", expected=version, found={"type": "absent"})
+    page = Page(html(result(samples=[lost, sample("DIFFERENT", "j")])))
+
+    assert "k , version" in page.said
+    assert "j , another value , field email" in page.said
+    assert "not shown" not in page.said
+    assert "verify --show-values keeps them" in page.said
+
+
+def test_times_are_told_in_utc() -> None:
+    """
+    Seconds since 1970 in the result are a date and a time in the page and in JUnit.
+    """
+    ended = result(started_at=1_795_272_090.49, finished_at=1_795_272_100.5)
+
+    assert "2026-11-21T14:41:30Z" in Page(html(ended)).said
+    assert ET.fromstring(junit(ended)).get("timestamp") == "2026-11-21T14:41:30Z"  # noqa: S314
+
+
+def test_a_sample_of_rows_is_not_said_to_be_all_of_them() -> None:
+    """
+    Nor are records that nobody looked for said to be none.
+    """
+    some = result(level="sample", scope={"sample": 300, "compared": 300, "rows_sql": 300})
+
+    assert facts.coverage(some) == "a random sample of 300 rows"
+    assert "records in Redis" not in dict(facts.environment(some))
 
 
 def contrast(one: str, other: str) -> float:
@@ -390,6 +506,11 @@ def test_the_summary_is_one_table_of_markdown() -> None:
     assert "<img" not in text
     assert "<script" not in text
     assert "](http" not in text
+    assert "www." not in text
+    items = [line[2:] for line in text.splitlines() if line.startswith("- ")]
+    assert [item for item in items if not re.match(r"[A-Za-z&]", item)] == []
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {4}
     assert "PASS" in summary(result()).splitlines()[0]
 
 
@@ -402,29 +523,96 @@ def test_the_command_to_repeat_it_is_one_that_exists() -> None:
     assert again == "profile-migrate verify users --level sample --sample 300"
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """
+    One browser for all pages: starting it takes longer than looking.
+    """
+    path = browser_path()
+    if path is None:
+        pytest.skip("Needs a browser: install chromium, or put google-chrome on the PATH.")
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(browsing(path, tmp_path_factory.mktemp("browser")))
+        except BrowserGone as gone:
+            pytest.skip(f"Needs a browser that starts; {path} does not: {gone}")
+        yield started
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Install chromium to look at the page in a browser.")
-def test_a_browser_shows_it_without_a_word_of_complaint(tmp_path: Path) -> None:
+def opened(browser: Browser, folder: Path, kind: str) -> None:
     """
-    The hostile page is rendered from its file; no script of the data has run.
+    Open the page of such a result from a file.
     """
-    file = tmp_path / "report.html"
-    file.write_text(html(hostile()), encoding="utf-8")
-    flags = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-        *("--disable-background-networking", "--disable-component-update", "--dump-dom"),
+    file = folder / "report.html"
+    file.write_text(html(RESULTS[kind]()), encoding="utf-8")
+    browser.open(file)
+
+
+@pytest.mark.parametrize("kind", ["pass", "mismatch", "hostile", "incomplete"])
+def test_a_browser_shows_it_without_a_request_or_a_complaint(
+    browser: Browser, tmp_path: Path, kind: str
+) -> None:
+    """
+    Whatever is clicked, only the file is read, and no script of the data runs.
+
+    The console stays empty, and the page is never wider than a phone.
+    """
+    opened(browser, tmp_path, kind)
+    browser.width(360)
+
+    browser.value("document.querySelectorAll('summary, label, a').forEach(one => one.click())")
+
+    asked = [told["request"]["url"] for told in browser.told("Network.requestWillBeSent")]
+    assert {url.partition("#")[0] for url in asked} == {(tmp_path / "report.html").as_uri()}
+    complaints = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    assert browser.told(*complaints, "Page.javascriptDialogOpening") == []
+    assert browser.value("document.images.length") == 0
+    assert browser.value("document.documentElement.scrollWidth") <= 360
+
+
+def test_samples_are_chosen_and_opened_by_keyboard(browser: Browser, tmp_path: Path) -> None:
+    """
+    A box hides the samples of its verdict and shows them again, and says how many are left.
+    """
+    opened(browser, tmp_path, "mismatch")
+    every, shown = 50 * len(VERDICTS), "document.getElementById('chosen').textContent"
+    browser.value("document.querySelector('#chooser input').focus()")
+    assert browser.value(shown) == f"{every} samples are shown"
+
+    browser.press(" ")
+    assert browser.value(shown) == f"{every - 50} samples are shown"
+    assert browser.value("document.getElementById('samples-1').checkVisibility()") is False
+    assert browser.value("document.getElementById('samples-2').checkVisibility()") is True
+    browser.press("Tab")
+    assert browser.value("document.activeElement.value") == "samples-2"
+    browser.value("document.querySelector('#chooser input').click()")
+    assert browser.value(shown) == f"{every} samples are shown"
+
+    browser.value("document.querySelectorAll('#samples-1 summary')[1].focus()")
+    browser.press("Enter")
+    assert browser.value("document.querySelectorAll('#samples-1 details')[1].open") is True
+
+
+def test_a_screen_reader_hears_the_verdict_and_every_part(browser: Browser, tmp_path: Path) -> None:
+    """
+    The verdict is in the first heading; tables, regions and the strip have names.
+
+    Landmarks are there, and a count that is announced when it changes.
+    """
+    opened(browser, tmp_path, "mismatch")
+
+    heard = browser.heard()
+
+    roles = {role for role, _ in heard}
+    assert {"banner", "navigation", "main", "contentinfo", "status"} <= roles
+    headings = [name for role, name in heard if role == "heading"]
+    assert headings[0].endswith("MISMATCH")
+    assert headings[1] == "What was not checked"
+    assert [name for role, name in heard if role in {"table", "region", "image"} and not name] == []
+    assert [name for role, name in heard if role == "image"] == [
+        "50 partitions: 50 done without a hard difference, 0 with hard differences, 0 not done"
     ]
-
-    shown = subprocess.run(
-        [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path}/profile", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-
-    page = Page(shown.stdout)
-    assert "MISMATCH" in page.said
-    assert "img" not in {tag for tag, _ in page.tags}
+    assert {"columnheader", "rowheader"} <= roles
+    regions = [name for role, name in heard if role == "region"]
+    assert len(regions) == 7
+    assert set(regions) <= set(headings)

@@ -18,7 +18,9 @@ _UNPRINTABLE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks that reorder what is read
     "\u2028\u2029"  # line ends that only some programs see
     "\ud800-\udfff"  # halves of a pair that no encoding takes
-    "]"
+    "\ufdd0-\ufdef"  # code points that are no characters: XML and HTML forbid them
+    + "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000))
+    + "]"
 )
 
 

@@ -12,13 +12,16 @@ from typing import Any
 from unicodedata import normalize
 
 from migrate.ops.report.facts import KINDS, Sample, readable, word
-from migrate.ops.report.markup import LONGEST, Markup, code, joined, shown, tag
+from migrate.ops.report.markup import LONGEST, Markup, code, joined, more_characters, shown, tag
 
 FIRST = ("type", "length", "digest", "value")
 """Order of what is known of a cell; anything else follows by name."""
 
 BEFORE = 40
 """Characters shown before the first one that differs."""
+
+OF_VERSIONS = frozenset({"", "tombstone"})
+"""Kinds whose samples without a field hold the versions of both sides."""
 
 Side = Mapping[str, Any] | None
 
@@ -27,17 +30,23 @@ def sample_details(sample: Sample, *, is_open: bool) -> Markup:
     """
     A sample that opens on demand: its key, kind and field, then both sides in a table.
     """
-    kind = word(sample.get("kind") or "")
-    about = [tag("span", KINDS.get(kind, readable(kind)), class_="kind")] if kind else []
-    if sample.get("field") is not None:
-        about.append(joined(("field ", code(str(sample["field"])))))
-    heading = joined((code(str(sample.get("key", ""))), *about), " ")
+    kind, field = word(sample.get("kind") or ""), sample.get("field")
     expected, found = sample.get("expected"), sample.get("found")
+    about = [tag("span", KINDS.get(kind, readable(kind)), class_="kind")] if kind else []
+    if field:
+        about.append(joined(("field ", code(str(field)))))
+    elif kind in OF_VERSIONS and (_is_there(expected) or _is_there(found)):
+        about.append(Markup("version"))
+    heading = joined((code(str(sample.get("key", ""))), *about), ", ")
     return tag("details", tag("summary", heading), _sides(expected, found), open=is_open)
 
 
+def _is_there(side: Side) -> bool:
+    return bool((side or {"type": "absent"}).get("type") != "absent")
+
+
 def _sides(expected: Side, found: Side) -> Markup:
-    if not expected and not found:
+    if not _is_there(expected) and not _is_there(found):
         return tag("p", "Nothing more is known of it.", class_="soft")
     given = {*(expected or ()), *(found or ())}
     names = [name for name in FIRST if name in given] + sorted(given - set(FIRST))
@@ -73,8 +82,10 @@ def _cell(name: str, side: Side) -> str:
     """
     What one side says: its text, or in markup that there is nothing to show.
     """
-    if not side or name not in side:
-        return tag("i", "absent" if not side else "not shown")
+    if not side or not _is_there(side):
+        return tag("i", "absent")
+    if name not in side:
+        return tag("i", "not shown")
     value = side[name]
     if value is None:
         return tag("i", "NULL")
@@ -92,11 +103,20 @@ def _marked(left: str, right: str) -> tuple[Markup, Markup]:
     """
     if isinstance(left, Markup) or isinstance(right, Markup):
         return shown(left), shown(right)
-    if normalize("NFKC", left) == normalize("NFKC", right):
+    start, tail = _alike_ends(left, right)
+    alone = left[start : len(left) - tail] + right[start : len(right) - tail]
+    if normalize("NFKC", left) == normalize("NFKC", right) or not alone.isprintable():
         left, right = ascii(left)[1:-1], ascii(right)[1:-1]
-    start = _alike(left, right)
-    tail = _alike(left[start:][::-1], right[start:][::-1])
+        start, tail = _alike_ends(left, right)
     return _excerpt(left, start, tail), _excerpt(right, start, tail)
+
+
+def _alike_ends(left: str, right: str) -> tuple[int, int]:
+    """
+    How many characters at the beginning, and how many of the rest at the end, are the same.
+    """
+    start = _alike(left, right)
+    return start, _alike(left[start:][::-1], right[start:][::-1])
 
 
 def _alike(left: str, right: str) -> int:
@@ -113,6 +133,6 @@ def _excerpt(text: str, start: int, tail: int) -> Markup:
     before = ("… " if first else "") + text[first:start]
     after = text[end : max(last, end)] if end < last else ""
     left_out = len(text) - max(last, 0)
-    more = f"… ({left_out:,} more characters)" if left_out > 0 else ""
+    more = more_characters(left_out) if left_out > 0 else ""
     differing = text[start : min(end, last)]
     return joined((before, tag("mark", differing) if differing else "", after, more))

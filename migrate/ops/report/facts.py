@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 Result = Mapping[str, Any]
@@ -43,7 +44,7 @@ VERDICTS = (
     Verdict("split_brain", "The record is newer than its row.", hard=True),
     Verdict("collision", "The key of the record holds something of another owner.", hard=True),
     Verdict("ok", "Row and record hold the same."),
-    Verdict("in_flight", "The row changed during the comparison; the change is waiting."),
+    Verdict("in_flight", "It changed during the comparison, or its change is waiting."),
     Verdict("pending", "The row was not copied yet."),
     Verdict("expired", "The time of the record is over, as it should be."),
     Verdict("rejected", "The row could not become a record and is in the list of rejects."),
@@ -175,9 +176,13 @@ def sentence(result: Result) -> str:
 def coverage(result: Result) -> str:
     """
     How much was compared of how much: `980 of about 1,000 rows (98 %)`.
+
+    A sample is never said to be all of the rows.
     """
     scope = result.get("scope") or {}
     compared, rows = scope.get("compared") or 0, scope.get("rows_sql")
+    if scope.get("sample"):
+        return f"a random sample of {plural(compared, 'row', 'rows')}"
     if rows is None:
         return f"{compared:,} of an unknown number of rows"
     about = "about " if scope.get("rows_estimated") else ""
@@ -259,7 +264,8 @@ def command(result: Result) -> str:
     words = ["profile-migrate", "verify", str(result.get("mapping", ""))]
     words += ["--level", str(result.get("level", "full"))]
     sample = (result.get("scope") or {}).get("sample")
-    return shlex.join([*words, "--sample", str(sample)] if sample else words)
+    words += ["--sample", str(sample)] if sample else []
+    return shlex.join([*words, "--continuous"] if result.get("continuous") else words)
 
 
 def environment(result: Result) -> Sequence[tuple[str, str]]:
@@ -273,15 +279,15 @@ def environment(result: Result) -> Sequence[tuple[str, str]]:
         ("level", result.get("level")),
         ("continuous", _passes(result)),
         ("rows of SQL selected by", (result.get("scope") or {}).get("where")),
-        ("records in Redis", _counted((result.get("scope") or {}).get("records_redis"))),
+        _records(result),
         ("source", _joined(source, "dialect", "version", "address")),
         ("redis", _joined(redis, "flavour", "version", "topology", "address")),
         ("tool", result.get("tool")),
         ("fingerprint of the mapping", result.get("fingerprint")),
         ("epoch", result.get("epoch")),
         ("run", result.get("run")),
-        ("started at", result.get("started_at")),
-        ("finished at", result.get("finished_at")),
+        ("started at", instant(result.get("started_at"))),
+        ("finished at", instant(result.get("finished_at"))),
         ("seconds", _counted(result.get("seconds"))),
         ("rows a second", None if rate is None else f"{rate:,.0f}"),
         ("exit code", result.get("exit_code")),
@@ -289,8 +295,27 @@ def environment(result: Result) -> Sequence[tuple[str, str]]:
     return [(name, str(value)) for name, value in pairs if value not in (None, "")]
 
 
+def instant(value: float | str | None) -> str | None:
+    """
+    A time as ISO 8601 in UTC, to the second; a text is taken as it is.
+    """
+    if not isinstance(value, int | float):
+        return value
+    return f"{datetime.fromtimestamp(int(value), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _counted(value: float | None) -> str | None:
     return None if value is None else number(value)
+
+
+def _records(result: Result) -> tuple[str, str | None]:
+    """
+    How many records were seen; a sample does not look for them.
+    """
+    scope = result.get("scope") or {}
+    reached = "" if result.get("complete") else " reached before it stopped"
+    seen = None if scope.get("sample") else scope.get("records_redis")
+    return f"records in Redis{reached}", _counted(seen)
 
 
 def _passes(result: Result) -> str:

@@ -31,8 +31,15 @@ def shown(text: str) -> Markup:
     if isinstance(text, Markup):
         return text
     more = len(text) - LONGEST
-    cut = f"{text[:LONGEST]}… ({more:,} more characters)" if more > 0 else text
-    return Markup(escape(one_line(cut)))
+    kept = escape(one_line(text[:LONGEST]))
+    return Markup(kept + more_characters(more) if more > 0 else kept)
+
+
+def more_characters(count: int) -> Markup:
+    """
+    How much of a text is left out, kept apart from the direction of the text before it.
+    """
+    return Markup(f"\u2066… ({count:,} more characters)\u2069")
 
 
 def joined(parts: Iterable[str], between: str = "") -> Markup:
@@ -74,7 +81,9 @@ def items(texts: Iterable[str], **attributes: str | bool) -> Markup:
     return tag("ul", *(tag("li", text) for text in texts), **attributes)
 
 
-def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+def table(
+    caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]], **attributes: str | bool
+) -> Markup:
     """
     A table whose first cell of each row is the row's header.
     """
@@ -83,9 +92,8 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -
         tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest))
         for first, *rest in rows
     )
-    return tag(
-        "table", tag("caption", caption), tag("thead", head), tag("tbody", joined(body, "\n"))
-    )
+    parts = (tag("caption", caption), tag("thead", head), tag("tbody", joined(body, "\n")))
+    return tag("table", *parts, **attributes)
 
 
 def sideways(label: str, content: Markup) -> Markup:

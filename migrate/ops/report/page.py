@@ -15,6 +15,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from migrate.model.verdict import BACK
 from migrate.ops.report import facts
 from migrate.ops.report.difference import sample_details
 from migrate.ops.report.facts import Result, Sample, number, readable
@@ -99,10 +100,16 @@ def _inert(value: object) -> str:
 def _banner(result: Result) -> Markup:
     word = facts.outcome(result)
     sign = tag("span", facts.GLYPHS[word], aria_hidden="true")
+    # The verdict is part of the heading: who goes from heading to heading must not miss it.
     return tag(
         "div",
-        tag("h1", "Verification of ", code(str(result.get("mapping", "")))),
-        tag("p", sign, " ", word, class_="verdict"),
+        tag(
+            "h1",
+            "Verification of ",
+            code(str(result.get("mapping", ""))),
+            tag("span", ": ", class_="unseen"),
+            tag("span", sign, " ", word, class_="verdict"),
+        ),
         tag("p", facts.sentence(result)),
         class_=f"banner {word.lower()}",
     )
@@ -138,7 +145,7 @@ def _not_checked(result: Result) -> Section:
 def _verdicts(result: Result) -> Section:
     found = [
         (
-            joined((readable(verdict.name), tag("strong", "hard")), " ")
+            joined((readable(verdict.name), tag("span", "hard", class_="badge")), " ")
             if verdict.hard
             else readable(verdict.name),
             number(count),
@@ -147,9 +154,9 @@ def _verdicts(result: Result) -> Section:
         for verdict, count in facts.counts(result)
         if count or verdict.hard
     ]
-    by_verdict = table("Rows and records by verdict", ("verdict", "count", "meaning"), found)
-    content = tag("div", by_verdict, class_="verdicts")
-    return "verdicts", "Verdicts", joined((content, _rejects(result)))
+    titles = ("verdict", "count", "meaning")
+    by_verdict = table("Rows and records by verdict", titles, found, class_="counted")
+    return "verdicts", "Verdicts", joined((by_verdict, _rejects(result)))
 
 
 def _rejects(result: Result) -> Markup:
@@ -166,7 +173,8 @@ def _differences(result: Result) -> Section:
     ]
     if not of_kind and not facts.fields(result):
         return "differences", "Kinds and fields", tag("p", "No difference of any kind.")
-    listed = table("Differences by kind", ("kind", "count", "what is wrong"), of_kind)
+    titles = ("kind", "count", "what is wrong")
+    listed = table("Differences by kind", titles, of_kind, class_="counted")
     return "differences", "Kinds and fields", joined((listed, _fields(result)))
 
 
@@ -180,7 +188,7 @@ def _fields(result: Result) -> Markup:
             (
                 tag("th", code(field), scope="row"),
                 tag("td", number(sum(by_kind.values()))),
-                *(tag("td", number(by_kind[name]) if name in by_kind else "-") for name in names),
+                *(tag("td", number(by_kind.get(name, 0))) for name in names),
             )
         )
         for field, by_kind in found
@@ -234,11 +242,15 @@ def _partition(partition: Mapping[str, Any], state: str) -> Markup:
     numbers = (partition.get(name) for name in ("rows", "compared", "hard", "seconds"))
     return joined(
         (
-            tag("th", str(partition.get("number", "")), scope="row"),
+            tag("th", _numbered(partition.get("number")), scope="row"),
             tag("td", said[state]),
             *(tag("td", "-" if value is None else number(value)) for value in numbers),
         )
     )
+
+
+def _numbered(given: object) -> str:
+    return "Redis to SQL" if given == BACK else str(given)
 
 
 def _samples(result: Result) -> Section:
@@ -261,8 +273,25 @@ def _samples(result: Result) -> Section:
         id="chooser",
         hidden=True,
     )
-    said = tag("p", f"Up to {MOST_SAMPLES} of each verdict; the first of each is open.")
+    said = tag(
+        "p", f"Up to {MOST_SAMPLES} of each verdict; the first of each is open.{_hidden(groups)}"
+    )
     return "samples", "Samples", joined((said, chooser, *shown))
+
+
+def _hidden(groups: Sequence[tuple[str, list[Sample]]]) -> str:
+    """
+    How to see values, where there are none.
+    """
+    sides = (
+        side
+        for _, group in groups
+        for sample in group
+        for side in (sample.get("expected"), sample.get("found"))
+    )
+    if any("value" in (side or ()) for side in sides):
+        return ""
+    return " Values are left out; verify --show-values keeps them."
 
 
 def _box(place: int) -> Markup:
@@ -277,7 +306,7 @@ def _sample_group(place: int, name: str, group: Sequence[Sample], total: int) ->
     kept, _ = fitting(drawn, at_most=MOST_SAMPLES, room=ROOM["samples"])
     # Beyond what the result holds there are those that were only counted.
     more, uncounted = len(group) - len(kept), max(total - len(group), 0)
-    counted = tag("p", f"{uncounted:,} more were counted and not kept.", class_="soft")
+    counted = tag("p", f"… and {uncounted:,} more were counted and not kept.", class_="soft")
     heading = f"{readable(name)}: {len(kept):,} of {max(total, len(group)):,}"
     return tag(
         "section",
@@ -300,7 +329,7 @@ def _environment(result: Result) -> Section:
 
 def _again(result: Result) -> Section:
     told = tag("p", "The same comparison again, from the folder with migrate.yaml:")
-    command = tag("pre", tag("code", facts.command(result)), tabindex="0", aria_label="Command")
+    command = tag("pre", tag("code", facts.command(result)))
     return "again", "How to reproduce", joined((told, command))
 
 

@@ -19,8 +19,11 @@ MOST_LINES = 20
 LONGEST = 200
 """Characters of one text from the data."""
 
-_ACTIVE = re.compile(r"[!-~](?<![0-9A-Za-z.,;%()+/-])")
-"""What might mean something to Markdown or HTML: the signs of ASCII but for a few."""
+_ACTIVE = re.compile(r"^[^A-Za-z]|[!-~](?<![0-9A-Za-z.,;%()+/-])|(?<=www)\.", re.IGNORECASE)
+"""
+What might mean something to Markdown or HTML: the signs of ASCII but for a few, whatever may begin
+a list or a block of code, and the dot that makes a link.
+"""
 
 _SIGNS = {"PASS": "✅", "MISMATCH": "❌", "INCOMPLETE": "⚪"}
 

@@ -72,7 +72,7 @@ def _cells(states: Sequence[str]) -> Iterator[str]:
 def _cell(place: int, state: str) -> Markup:
     top, height = SHAPES[state]
     return tag(
-        "rect", class_=state, x=str(place * 10), y=str(top), width="8", height=str(height)
+        "rect", class_=state, x=str(place * 10), y=str(top), width="10", height=str(height)
     )  # fmt: skip
 
 
