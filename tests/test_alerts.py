@@ -218,6 +218,45 @@ CASES = {
         labels={"mapping": "users"},
         over="50m",
     ),
+    "ProfileMigrateParityMismatch": Case(
+        {
+            of("open_mismatches", mapping="users", verdict="missing"): "0x5 2x20 0x20",
+            of("open_mismatches", mapping="users", verdict="different"): "0x5 1x20 0x20",
+            of("open_mismatches", mapping="others", verdict="missing"): "0x60",
+        },
+        quiet="10m",
+        firing="11m",
+        labels=USERS,
+        over="28m",
+    ),
+    "ProfileMigrateVerifyStale": Case(
+        {
+            of("verify_max_age_seconds"): "600x60",
+            # Verified at minute 0, and again at minute 40.
+            of("verify_last_success_timestamp_seconds", mapping="users"): "0x39 2400x20",
+            of("run_finished_timestamp_seconds", mapping="users"): "0x60",
+            of("run_state", mapping="users", state="complete"): "1x60",
+            # One that goes on, and one that was purged: neither is complete.
+            of("run_finished_timestamp_seconds", mapping="others"): "0x60",
+            of("run_state", mapping="others", state="complete"): "0x60",
+        },
+        quiet="25m",
+        firing="26m",
+        labels=USERS,
+        over="41m",
+    ),
+    "ProfileMigrateVerifyIncomplete": Case(
+        {
+            of("verify_running", mapping="users", level="deep"): "1x40 0x20",
+            of("verify_saved_timestamp_seconds", mapping="users", level="deep"): "0x60",
+            of("verify_running", mapping="users", level="full"): "0x60",
+            of("verify_saved_timestamp_seconds", mapping="users", level="full"): "0x60",
+        },
+        quiet="15m",
+        firing="16m",
+        labels={**USERS, "level": "deep"},
+        over="42m",
+    ),
     "ProfileMigrateRedisMemoryHigh": Case(
         MEMORY, quiet="15m", firing="16m", labels=TARGET, over="33m"
     ),
@@ -244,6 +283,19 @@ CASES = {
 }
 """One for each rule."""
 
+NEVER_VERIFIED = Case(
+    {
+        of("verify_max_age_seconds"): "600x60",
+        of("run_finished_timestamp_seconds", mapping="users"): "0x60",
+        of("run_state", mapping="users", state="complete"): "1x40 0x20",
+    },
+    quiet="25m",
+    firing="26m",
+    labels=USERS,
+    over="42m",
+)
+"""Complete, and without any verification."""
+
 
 def test_every_rule_has_a_case() -> None:
     """
@@ -263,20 +315,72 @@ def test_promtool_takes_the_rules(promtool: str) -> None:
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_when_it_should(promtool: str, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [*CASES.items(), ("ProfileMigrateVerifyStale", NEVER_VERIFIED)],
+    ids=[*CASES, "never-verified"],
+)
+def test_an_alert_fires_when_it_should(
+    promtool: str, tmp_path: Path, name: str, case: Case
+) -> None:
     """
-    Quiet before its time, firing with the right labels, and quiet again when all is well.
+    Quiet just before its time, firing with the right labels, and quiet again when all is well.
     """
-    case, rule = CASES[name], RULES[name]
+    rule = RULES[name]
     fired = {**case.labels, **rule["labels"], "alertname": name, "alertstate": "firing"}
     labels = ",".join(f'{label}="{value}"' for label, value in fired.items())
     expression = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
     sample = {"labels": f"ALERTS{{{labels}}}", "value": 1}
-    moments = [(case.quiet, []), (case.firing, [sample]), (case.over, [])]
+    moments = [("0m", []), (case.quiet, []), (case.firing, [sample]), (case.over, [])]
 
+    check(
+        promtool,
+        tmp_path / "case.yml",
+        case.series,
+        [(expression, moment, samples) for moment, samples in moments],
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_any_series_only_the_exporter_is_missed(
+    promtool: str, tmp_path: Path, name: str
+) -> None:
+    """
+    Where nothing is scraped at all, no alert speaks but the one about that.
+    """
+    gone = name == "ProfileMigrateExporterGone"
+    labels = ",".join(
+        f'{label}="{value}"'
+        for label, value in {
+            **RULES[name]["labels"],
+            "alertname": name,
+            "alertstate": "firing",
+        }.items()
+    )
+    samples = [{"labels": f"ALERTS{{{labels}}}", "value": 1}] if gone else []
+
+    check(
+        promtool,
+        tmp_path / "case.yml",
+        {'up{job="other"}': "1x60"},
+        [(f'ALERTS{{alertname="{name}",alertstate="firing"}}', "60m", samples)],
+    )
+
+
+def check(
+    promtool: str,
+    file: Path,
+    series: dict[str, str],
+    expected: list[tuple[str, str, list[dict[str, Any]]]],
+) -> None:
+    """
+    Have promtool evaluate the rules over these series.
+
+    Args:
+        expected: What an expression must be at a moment.
+    """
     # JSON is YAML.
-    (tmp_path / "case.yml").write_text(
+    file.write_text(
         json.dumps(
             {
                 "rule_files": [str(path) for path in FILES],
@@ -285,11 +389,11 @@ def test_an_alert_fires_when_it_should(promtool: str, tmp_path: Path, name: str)
                     {
                         "interval": "1m",
                         "input_series": [
-                            {"series": one, "values": values} for one, values in case.series.items()
+                            {"series": one, "values": values} for one, values in series.items()
                         ],
                         "promql_expr_test": [
                             {"expr": expression, "eval_time": moment, "exp_samples": samples}
-                            for moment, samples in moments
+                            for expression, moment, samples in expected
                         ],
                     }
                 ],
@@ -298,10 +402,7 @@ def test_an_alert_fires_when_it_should(promtool: str, tmp_path: Path, name: str)
         encoding="utf-8",
     )
     ran = subprocess.run(
-        [promtool, "test", "rules", tmp_path / "case.yml"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [promtool, "test", "rules", file], capture_output=True, text=True, check=False
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -17,13 +17,14 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
+import redis
 
 from migrate.errors import ExitCode
 from tests import parity, profiles
 from tests.project import SHIPPED, Project, kill_all, until_exit
 from tests.rehearsal import UNMET, Walk, matches
 from tests.runbook_files import Book, lint, parse, read
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 from tests.test_docs import codes, inline_commands
 from tests.test_docs import parse as parse_call
 
@@ -299,6 +300,24 @@ PATHS = {
         "purge-a-target",
         _BEGIN + "readers status !look !purge changed-look changed verify-gone verify-fence"
         " verify-journal",
+    ),
+    "differs": (
+        "records-differ",
+        _BEGIN + "status !verify what clients repair verify-again verify-status"
+        " ledger-verifications ledger-findings",
+    ),
+    "behind": (
+        "records-differ",
+        _BEGIN + "status !verify !what refill verify verify-again verify-status",
+    ),
+    "newer": (
+        "records-differ",
+        _BEGIN + "status !verify what clients !repair type decide aside !verify what repair"
+        " verify-again verify-status",
+    ),
+    "not-proved": (
+        "records-differ",
+        _BEGIN + "status verify verify-again verify-status",
     ),
 }
 """The ways through the books that are rehearsed below, by the name of the bad state."""
@@ -797,3 +816,83 @@ def test_records_that_others_changed_are_looked_at_first(scene: Scene) -> None:
     walk.to_the_end()
 
     assert client.keys() == [b"profile-migrate:fence:user_profiles"]
+
+
+def test_records_that_differ_are_repaired(scene: Scene) -> None:
+    """
+    What somebody removed, added and changed is as SQL has it; a key of others is as it was.
+    """
+    client = _filled(scene)
+    [one, two, three, four] = [profiles.key_of(row) for row in list(_some_rows(scene.database, 4))]
+    client.delete(one)
+    client.hset(two, "display_name", "somebody else's")
+    client.hset(three, "note", "mine")
+    client.hset("profile:999999999", mapping=client.hgetall(four))
+    client.set("theirs", "1")
+    assert scene.differences
+
+    scene.walk("differs").to_the_end()
+
+    assert set(client.hkeys("profile:999999999")) == {b"_v", b"_t"}, "not a tombstone"
+    client.delete("profile:999999999")
+    assert scene.differences == []
+    assert client.get("theirs") == b"1"
+
+
+def test_a_redis_that_is_behind_is_filled_not_repaired(scene: Scene) -> None:
+    """
+    More keys than a repair takes, because SQL went on: a backfill brings them.
+    """
+    _filled(scene)
+    scene.sql("UPDATE user_profiles SET display_name = 'later' WHERE id > 0")
+    assert len(scene.differences) > 100
+
+    scene.walk("behind").to_the_end()
+
+    assert scene.differences == []
+
+
+def test_a_record_newer_than_sql_is_decided_by_a_person(scene: Scene) -> None:
+    """
+    No repair touches it; put aside, with its bytes, its row is written again.
+    """
+    client = _filled(scene)
+    key = profiles.key_of(_some_rows(scene.database, 1)[0])
+    client.hset(key, "_v", "99999999999")
+    before = client.dump(key)
+
+    scene.walk("newer", {"decide": lambda: None}, RECORD_KEY=key).to_the_end()
+
+    assert client.dump(f"aside:{key}") == before
+    assert scene.differences == []
+
+
+def test_a_mapping_that_nothing_proves_is_verified(scene: Scene) -> None:
+    """
+    Stale after a backfill, with a verification that was killed: the book ends verified.
+    """
+    _filled(scene)
+    assert scene.project.run("verify", "user_profiles").exit == 0
+    scene.project.run("backfill", "user_profiles")
+    scene.pause_file.touch()
+    with scene.project.started("verify", "user_profiles", "--level", "deep") as process:
+        wait_until(lambda: _is_held(scene.project), "the verification", timeout_s=60)
+        kill_all(process)
+    scene.pause_file.unlink()
+    [told] = scene.project.run("status", "user_profiles", "--json").json["mappings"]
+    assert (told["state"], told["verified"]) == ("complete", "stale")
+
+    scene.walk("not-proved").to_the_end()
+
+    assert scene.differences == []
+
+
+def _filled(scene: Scene) -> redis.Redis:
+    assert scene.project.run("backfill", "user_profiles").exit == 0
+    assert scene.differences == []
+    return scene.server.client()
+
+
+def _is_held(project: Project) -> bool:
+    [told] = project.run("status", "user_profiles", "--json").json["mappings"]
+    return told["holder"] is not None

@@ -15,26 +15,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from migrate import __version__
 from migrate.cli.serve import parse_bind
 from migrate.errors import LedgerUnavailable, UsageProblem
 from migrate.ledger.access import open_ledger
-from migrate.ledger.store import Ledger
+from migrate.ledger.lock import Holder
+from migrate.ledger.store import Ledger, Lock
 from migrate.ledger.verification import Kept
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Outcome
-from migrate.ops.collector import PARTITION_STATES, SERVED, STATES, MappingLook
+from migrate.ops import serving as serving_module
+from migrate.ops.collector import PARTITION_STATES, SERVED, STATES
 from migrate.ops.looks import DEADLINE_S, FRESH_S, TIMEOUT, Absent, Look, Seen
 from migrate.ops.pages import OLD_S, status_page
+from migrate.ops.serving import Answer, LoopbackServer
+from migrate.ops.standing import Standing
 from tests import profiles
-from tests.project import Project, kill_all, until_exit
-from tests.servers import RedisServer, wait_until
+from tests.project import SHIPPED, Project, kill_all, until_exit
+from tests.servers import PostgresDatabase, RedisServer, wait_until
+from tests.topologies import RedisCluster, SentinelGroup
 
 parser = pytest.importorskip("prometheus_client.parser", reason="pip install prometheus-client")
 
@@ -191,7 +198,8 @@ def test_metrics_say_what_status_says(served: Served) -> None:
     assert found[of("partitions", status="pending")] == 0
     for reason, count in told["open_rejects"].items():
         assert found[of("open_rejects", reason=reason)] == count
-    assert found[of("run_exit_code")] == 3
+    assert found[of("run_exit_code")] == run["exit_code"] == 3
+    assert "the last run ended with exit code 3" in served.ask("/").body
     assert found[of("run_duration_seconds")] == pytest.approx(run["seconds"], abs=0.01)
     assert found[of("run_finished_timestamp_seconds")] == pytest.approx(run["finished_at"])
     assert of("checkpoint_age_seconds") not in found
@@ -296,6 +304,127 @@ def test_a_verification_is_told_by_level(served: Served) -> None:
     assert "MISMATCH" in page
 
 
+def test_status_and_metrics_have_one_word_for_proof(project: Project) -> None:
+    """
+    Not verified, verified, stale after a backfill, and what differs: one word on all faces.
+    """
+    folder = project.folder
+    profiles.create_sqlite(folder / "clean.db", ROWS)
+    project.configure(source_url=f"sqlite:///{folder / 'clean.db'}")
+
+    def faces() -> tuple[str, str]:
+        [told] = project.run("status", "user_profiles", "--json").json["mappings"]
+        shown = project.run("status", "user_profiles")
+        with serving(project) as served:
+            found, page = served.series(), served.ask("/").body
+        [metric] = [
+            dict(labels)["state"].replace("_", " ")
+            for (name, labels), value in found.items()
+            if name == "profile_migrate_verify_state" and value
+        ]
+        word = str(told["verified"])
+        assert metric == word
+        assert f"user_profiles: {word}" in shown.out
+        assert f"<td>{word}</td>" in page
+        assert f"user_profiles: {word}" in page
+        assert f"<code>{told['next']}</code>" in page
+        assert shown.err == f"next: {told['next']}\n"
+        proof = told["verification"]
+        differ = {
+            dict(labels)["verdict"]: value
+            for (name, labels), value in found.items()
+            if name == "profile_migrate_open_mismatches"
+        }
+        assert sum(differ.values()) == (proof["differences"] if proof else 0)
+        passed = proof is not None and proof["verdict"] == "PASS"
+        assert found.get(of("verify_last_success_timestamp_seconds")) == pytest.approx(
+            proof["finished_at"] if passed else None
+        )
+        assert found[key("verify_max_age_seconds")] == 24 * 3600
+        return word, told["next"].removeprefix("profile-migrate ")
+
+    verify, deep = "verify user_profiles", "verify user_profiles --level deep"
+    assert project.run("backfill", "user_profiles").exit == 0
+    assert faces() == ("not verified", verify)
+    assert project.run(*verify.split()).exit == 0
+    assert faces() == ("verified", "backfill user_profiles")
+    assert project.run("backfill", "user_profiles").exit == 0
+    assert faces() == ("stale", verify)
+    assert project.run(*deep.split()).exit == 0
+    client = redis.Redis.from_url(project.redis_url)
+    client.delete(next(client.scan_iter("profile:*")))
+    client.close()
+    assert project.run(*deep.split()).exit == 3
+    assert faces() == ("not verified", "repair user_profiles --dry-run")
+    assert project.run("verify", "user_profiles", "--level", "sample", "--sample", "1").exit in (
+        0,
+        3,
+    )
+    assert project.run("repair", "user_profiles", "--dry-run").exit in (0, 4)
+    assert project.run(*deep.split()).exit == 3
+    assert project.run("repair", "user_profiles", "--yes").exit == 0
+    assert faces() == ("not verified", deep)
+    assert project.run(*deep.split()).exit == 0
+    assert faces() == ("verified", "backfill user_profiles")
+
+
+def test_each_mapping_is_told_its_next_command(project: Project) -> None:
+    """
+    Where `status` shows several mappings, each has a line with what to run next.
+    """
+    text = SHIPPED.read_text().replace("name: user_profiles", "name: others", 1)
+    project.mapping("others", text.replace("profile:{", "other:{"))
+    assert project.run("backfill", "user_profiles").exit == 3
+
+    shown = project.run("status")
+
+    assert "others: next is profile-migrate plan others" in shown.out
+    assert "user_profiles: next is profile-migrate rejects list user_profiles" in shown.out
+
+
+def test_a_replay_makes_a_verification_one_of_the_past(project: Project) -> None:
+    """
+    What a replay wrote, no verification has seen: verify comes next, and the journal says why.
+    """
+    assert project.run("backfill", "user_profiles").exit == 3
+    assert project.run("verify", "user_profiles").exit == 3
+
+    def told() -> dict[str, Any]:
+        [one] = project.run("status", "user_profiles", "--json").json["mappings"]
+        found: dict[str, Any] = one
+        return found
+
+    assert told()["verification"]["written_since"] is False
+    assert told()["next"] == "profile-migrate rejects list user_profiles"
+    assert project.run("rejects", "replay", "user_profiles").exit == 3
+    assert told()["verification"]["written_since"] is True
+    lines = project.run("journal", "show", "user_profiles", "--json").json["entries"]
+    assert [(line["step"], line["phase"]) for line in lines] == [
+        ("replay", "intent"),
+        ("replay", "done"),
+    ]
+
+
+def test_a_verification_is_no_backfill_that_stands_still(project: Project) -> None:
+    """
+    While one verifies, the mapping is complete and held, and no checkpoint of a backfill grows old.
+    """
+    assert project.run("backfill", "user_profiles").exit == 3
+    pause = project.folder / ".profile-migrate" / "pause"
+    pause.touch()
+    with serving(project) as served, project.started("verify", "user_profiles") as process:
+        wait_until(lambda: "held by" in served.ask("/").body, "the verification", timeout_s=60)
+        found = served.series()
+        kill_all(process)
+        wait_until(lambda: "held by" not in served.ask("/").body, "its end", timeout_s=60)
+        after = served.series()
+
+    assert states(found) == states(after) == {"complete"}
+    assert of("checkpoint_age_seconds") not in found
+    assert after[of("verify_running", level="full")] == 1
+    assert after[of("verify_saved_timestamp_seconds", level="full")] <= time.time()
+
+
 def test_many_scrapes_at_once_are_all_answered(served: Served) -> None:
     """
     Fifty scrapes at the same moment get the same whole answer.
@@ -395,6 +524,99 @@ def test_redis_away_holds_no_scrape_up(
     assert found[of("rows_done")] > 0
 
 
+@pytest.fixture
+def on_postgres(tmp_path: Path, redis_server: RedisServer, postgres: PostgresDatabase) -> Project:
+    """
+    A project whose ledger is a database of its own on a server.
+    """
+    project = project_of(tmp_path, redis_server.url)
+    project.configure(extra=f'ledger: {{url: "{postgres.url}", retry_for: 2s}}')
+    return project
+
+
+def test_a_ledger_on_a_server_is_served(on_postgres: Project, postgres: PostgresDatabase) -> None:
+    """
+    The same as from a file; a ledger that lets askers wait is a timeout, and both faces agree.
+    """
+    with serving(on_postgres) as served:
+        assert served.ask("/healthz").body == "ledger-missing\n"
+        assert on_postgres.run("backfill", "user_profiles").exit == 3
+        wait_until(lambda: served.ask("/healthz").status == 200, "good health", timeout_s=30)
+        assert states(served.series()) == {"complete"}
+        assert served.series()[of("run_exit_code")] == 3
+
+        with postgres.connect() as other, other.transaction():
+            other.execute("LOCK TABLE migrate_run IN ACCESS EXCLUSIVE MODE")
+            wait_until(lambda: served.ask("/healthz").status == 503, "bad health", timeout_s=30)
+            started = time.monotonic()
+            reply = served.ask("/healthz")
+            assert (reply.status, reply.body) == (503, "timeout\n")
+            assert time.monotonic() - started < DEADLINE_S + 1
+        wait_until(lambda: served.ask("/healthz").status == 200, "good health", timeout_s=30)
+
+
+def test_a_ledger_server_that_is_gone_is_told(
+    on_postgres: Project, postgres: PostgresDatabase
+) -> None:
+    """
+    A server that was stopped is one word; started again, all is served again.
+    """
+    assert on_postgres.run("backfill", "user_profiles").exit == 3
+    with serving(on_postgres) as served:
+        assert served.ask("/healthz").status == 200
+        postgres.server.stop()
+        try:
+            wait_until(lambda: served.ask("/healthz").status == 503, "bad health", timeout_s=30)
+            assert served.ask("/healthz").body == "ledger-unavailable\n"
+            assert served.series()[key("ledger_up")] == 0
+            assert postgres.server.password not in served.ask("/").body
+        finally:
+            postgres.server.start()
+        wait_until(lambda: served.ask("/healthz").status == 200, "good health", timeout_s=30)
+        assert states(served.series()) == {"complete"}
+
+
+@pytest.mark.containers
+def test_a_cluster_is_served(tmp_path: Path, redis_cluster: RedisCluster) -> None:
+    """
+    The memory is that of the fullest master; after a failover it is found again.
+    """
+    project = project_of(tmp_path, "")
+    project.configure(redis_keys=redis_cluster.yaml, retry_for="60s")
+    assert project.run("backfill", "user_profiles").exit == 3
+    with serving(project) as served:
+        found = served.series()
+        assert found[key("redis_up", redis="target")] == 1
+        assert found[key("redis_memory_used_bytes", redis="target")] > 0
+
+        redis_cluster.wait_until_replicated()
+        redis_cluster.fail_over(redis_cluster.masters[0])
+        wait_until(lambda: _redis_is_up(served), "Redis to be found again", timeout_s=60)
+        assert served.ask("/healthz").status == 200
+
+
+@pytest.mark.containers
+def test_a_master_behind_sentinels_is_served(tmp_path: Path, redis_sentinel: SentinelGroup) -> None:
+    """
+    The master is found through its sentinels, before a failover and after it.
+    """
+    project = project_of(tmp_path, "")
+    project.configure(redis_keys=redis_sentinel.yaml, retry_for="60s")
+    assert project.run("backfill", "user_profiles").exit == 3
+    with serving(project) as served:
+        found = served.series()
+        assert found[key("redis_up", redis="target")] == 1
+        assert found[key("redis_memory_used_bytes", redis="target")] > 0
+
+        redis_sentinel.fail_over("main")
+        wait_until(lambda: _redis_is_up(served), "Redis to be found again", timeout_s=60)
+        assert served.ask("/healthz").status == 200
+
+
+def _redis_is_up(served: Served) -> bool:
+    return served.series()[key("redis_up", redis="target")] == 1
+
+
 # --- requests ------------------------------------------------------------------------------------
 
 
@@ -470,26 +692,41 @@ def test_broken_requests_are_refused(served: Served, request_: bytes, status: by
     assert served.ask("/healthz").status == 200
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost:8765", 200),
-        ("127.0.0.1", 200),
-        ("[::1]:1", 200),
-        ("evil.example", 421),
-        ("10.0.0.1:8765", 421),
-        ("[::1", 421),
-        ("", 421),
-    ],
-)
-def test_a_foreign_name_gets_no_answer(served: Served, host: str, status: int) -> None:
+HOSTS = {
+    "localhost:8765": 200,
+    "LOCALHOST": 200,
+    "127.0.0.1": 200,
+    "[::1]:1": 200,
+    "evil.example": 421,
+    "127.0.0.1.evil.example": 421,
+    "evil.example@127.0.0.1": 421,
+    "127.0.0.1, evil.example": 421,
+    "10.0.0.1:8765": 421,
+    "2130706433": 421,
+    "[::1": 421,
+    "": 421,
+}
+"""Names that a request may ask for, and how it is answered."""
+
+
+def test_a_foreign_name_gets_no_answer(served: Served) -> None:
     """
     A web page that gives its own name our address reads nothing.
     """
-    reply = served.ask("/metrics", Host=host)
+    for host, status in HOSTS.items():
+        reply = served.ask("/metrics", Host=host)
 
-    assert reply.status == status
-    assert ("rows_done" in reply.body) == (status == 200)
+        assert reply.status == status, host
+        assert ("rows_done" in reply.body) == (status == 200), host
+
+
+def test_two_names_get_no_answer(served: Served) -> None:
+    """
+    Of two names both must be ours, whichever comes first.
+    """
+    for first, second in (("127.0.0.1", "evil.example"), ("evil.example", "127.0.0.1")):
+        lines = f"GET /metrics HTTP/1.1\r\nHost: {first}\r\nHost: {second}\r\n\r\n"
+        assert b" 421 " in served.raw(lines.encode()).splitlines()[0]
 
 
 def test_a_silent_client_holds_nobody_up(served: Served) -> None:
@@ -502,6 +739,75 @@ def test_a_silent_client_holds_nobody_up(served: Served) -> None:
     finally:
         for connection in silent:
             connection.close()
+
+
+@contextmanager
+def answering(monkeypatch: pytest.MonkeyPatch, **limits: float) -> Iterator[LoopbackServer]:
+    """
+    A server of one path in this process, with other limits than the real ones.
+    """
+    for name, value in limits.items():
+        monkeypatch.setattr(serving_module, name, value)
+    ended = threading.Event()
+
+    def between() -> None:
+        if ended.is_set():
+            raise InterruptedError
+
+    server = LoopbackServer(("127.0.0.1", 0), {"/": lambda: Answer("ok\n")}, between)
+
+    def run() -> None:
+        with suppress(InterruptedError):
+            server.serve_forever(poll_interval=0.05)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        ended.set()
+        thread.join(30)
+        server.server_close()
+
+
+def test_clients_that_drip_bytes_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A connection ends after its time, however busy, and whoever waited for its turn is answered.
+    """
+    drippers = 6
+    with answering(monkeypatch, AT_ONCE=drippers, LIMIT_S=0.5, PATIENCE_S=30) as server:
+        ended = threading.Event()
+
+        def drip() -> None:
+            with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\nA: ")
+                with suppress(OSError):
+                    while not ended.wait(0.02):
+                        connection.sendall(b"a")
+
+        with ThreadPoolExecutor(drippers) as pool:
+            busy = [pool.submit(drip) for _ in range(drippers)]
+            try:
+                wait_until(lambda: server.connections == drippers, "all turns to be taken")
+                late = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+                with closing(late):
+                    late.request("GET", "/")
+                    assert late.getresponse().read() == b"ok\n"
+                assert [one.result(30) for one in busy] == [None] * drippers
+            finally:
+                ended.set()
+
+
+def test_a_client_without_a_turn_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where all turns are taken for longer than a client is asked to wait, it is sent away.
+    """
+    with answering(monkeypatch, AT_ONCE=1, LIMIT_S=60, PATIENCE_S=0.3) as server:
+        monkeypatch.setattr(serving_module._Handler, "timeout", 60)
+        with socket.create_connection(("127.0.0.1", server.server_port)):
+            wait_until(lambda: server.connections == 1, "the turn to be taken")
+            with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as late:
+                assert late.recv(100) == b""
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -625,7 +931,8 @@ def test_text_cannot_become_markup() -> None:
     Whatever a name or a holder's command says is shown as text.
     """
     bad = "<img src=x onerror=alert(1)>\"'&\x1b[31m"
-    look = MappingLook(bad, bad, bad, None, bad, {bad: 1}, {})
+    holder = Holder(bad, bad, 1, bad, bad)
+    look = Standing(bad, lock=Lock(bad, bad, holder, 0.0, 0.0), open_rejects={bad: 1})
 
     page = status_page(Seen([look], 100.0), version="1", now=101.0)
 

@@ -17,16 +17,15 @@ from migrate import __version__
 from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command
 from migrate.cli.signals import StopFlag
-from migrate.cli.status import Standing
 from migrate.errors import UsageProblem
 from migrate.ledger.access import open_ledger
-from migrate.ledger.store import Ledger, has_ledger
+from migrate.ledger.store import has_ledger
 from migrate.model.settings import RedisConfig, SourceConfig
-from migrate.model.verdict import Level
-from migrate.ops.collector import Collector, LedgerLook, MappingLook
+from migrate.ops.collector import Collector, LedgerLook
 from migrate.ops.looks import DEADLINE_S, Absent, Look
 from migrate.ops.pages import status_page
 from migrate.ops.serving import PLAIN, Answer, LoopbackServer, Routes, is_loopback
+from migrate.ops.standing import Standing, standing
 from migrate.target.health import Signals
 from migrate.target.store import RedisTarget
 
@@ -61,13 +60,14 @@ def serve(app: AppContext, *, bind: str) -> None:
       profile-migrate serve --bind 127.0.0.1:9100
     """
     address = parse_bind(bind)
-    names = sorted(app.mappings)
+    names, max_age_s = sorted(app.mappings), app.settings.gates.verification_max_age_s
     collector = Collector(
-        LedgerLook(_ledger_reader(app.settings.ledger, names), wall=time.time),
+        LedgerLook(_ledger_reader(app.settings.ledger, names, max_age_s), wall=time.time),
         Look(_memory_reader(app.settings.redis[TARGET]), wall=time.time),
         version=__version__,
         redis=TARGET,
         throttle=app.settings.throttle.redis_memory,
+        max_age_s=max_age_s,
     )
     routes = _routes(app, collector)
     # The flag is looked at twice a second: where a signal comes to another thread, it wakes nobody.
@@ -136,41 +136,22 @@ def _routes(app: AppContext, collector: Collector) -> Routes:
 
 
 def _ledger_reader(
-    config: SourceConfig, names: Sequence[str]
-) -> Callable[[], Sequence[MappingLook]]:
+    config: SourceConfig, names: Sequence[str], max_age_s: float
+) -> Callable[[], Sequence[Standing]]:
     # One try: who asks for metrics will ask again.
     once = replace(config, retry_for_s=0.0)
     if once.dialect == "postgresql":
         options = {"connect_timeout": str(round(DEADLINE_S)), **once.options}
         once = replace(once, options=options)
 
-    def read() -> Sequence[MappingLook]:
+    def read() -> Sequence[Standing]:
         # Opened each time: a file that was moved away goes on to be read by who has it open.
         if not has_ledger(once, sleep=time.sleep):
             raise Absent("ledger-missing")
         with closing(open_ledger(once, wall=time.time)) as ledger:
-            return [_look_at(ledger, name) for name in names]
+            return [standing(ledger, name, max_age_s=max_age_s, now=time.time()) for name in names]
 
     return read
-
-
-def _look_at(ledger: Ledger, name: str) -> MappingLook:
-    run = ledger.last_run(name)
-    lock = ledger.lock_of(name)
-    rejects = ledger.count_rejects(name)
-    standing = Standing(name, run, lock, rejects)
-    return MappingLook(
-        mapping=name,
-        state=standing.state,
-        next_command=standing.next_command,
-        run=run,
-        holder=None if lock is None else str(lock.holder),
-        open_rejects=rejects,
-        partitions={} if run is None else ledger.count_partitions(run.id),
-        verifications=[
-            kept for level in Level if (kept := ledger.last_verification(name, level)) is not None
-        ],
-    )
 
 
 def _memory_reader(config: RedisConfig) -> Callable[[], Signals]:

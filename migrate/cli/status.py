@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +15,13 @@ from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Command, json_option
 from migrate.errors import ExitCode
 from migrate.ledger.access import open_ledger
-from migrate.ledger.store import FINISHED, PURGED, RUNNING, Ledger, Lock, RunState
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Outcome
+from migrate.ops.standing import Proof, Standing, standing
 from migrate.ops.tables import human_duration, human_rate, table
-
-NOT_VERIFIED, VERIFIED, STALE = "not verified", "verified", "stale"
-"""Whether a verification passed, and whether it still speaks of what is there."""
 
 PERIOD_S = 2.0
 """Between two looks of --watch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """
-    How far one mapping is.
-
-    Args:
-        run: The last run; None before the first.
-
-        lock: Who works on it now.
-
-        open_rejects: By reason.
-
-        verified: Not verified, verified, or stale.
-    """
-
-    mapping: str
-    run: RunState | None = None
-    lock: Lock | None = None
-    open_rejects: dict[str, int] | None = None
-    verified: str = NOT_VERIFIED
-
-    @property
-    def state(self) -> str:
-        """
-        One word for people and for --json.
-        """
-        if self.run is None:
-            return "not started"
-        if self.lock is not None:
-            return "running"
-        if self.run.status == FINISHED:
-            return "complete"
-        if self.run.status == PURGED:
-            return "purged"
-        return "interrupted" if self.run.status == RUNNING else "incomplete"
-
-    @property
-    def next_command(self) -> str:
-        """
-        What to run next.
-        """
-        if self.state == "running":
-            return "profile-migrate status --watch"
-        if self.run is None or self.state == "purged":
-            return f"profile-migrate plan {self.mapping}"
-        if self.state != "complete":
-            return f"profile-migrate backfill {self.mapping}"
-        if self.open_rejects:
-            return f"profile-migrate rejects list {self.mapping}"
-        return f"profile-migrate backfill {self.mapping}"
 
 
 @click.command(cls=Command)
@@ -100,15 +44,14 @@ def status(app: AppContext, *, mapping: str | None, watch: bool) -> int:
     while True:
         standings = _look(app, names)
         app.emit(
-            {"mappings": [_as_json(standing) for standing in standings], "settings": _origins(app)},
+            {"mappings": [_as_json(one) for one in standings], "settings": _origins(app)},
             _as_text(app, standings),
         )
         if not watch:
             break
         time.sleep(PERIOD_S)
-    for standing in standings[:1] if mapping else standings:
-        app.next_step(standing.next_command)
-        break
+    if standings:
+        app.next_step(standings[0].next_command)
     return int(ExitCode.DONE)
 
 
@@ -118,31 +61,8 @@ def _look(app: AppContext, names: list[str]) -> list[Standing]:
         return [Standing(name) for name in names]
     ledger = open_ledger(config, wall=time.time)
     with closing(ledger):
-        return [
-            Standing(
-                name,
-                ledger.last_run(name),
-                ledger.lock_of(name),
-                ledger.count_rejects(name),
-                _verified(ledger, name, app.settings.gates.verification_max_age_s),
-            )
-            for name in names
-        ]
-
-
-def _verified(ledger: Ledger, name: str, max_age_s: float) -> str:
-    """
-    Whether the last verification passed, and is of the records as they are.
-
-    The epoch is raised by every run that writes; any run after it makes a verification stale.
-    """
-    kept, state, run = ledger.last_passed(name), ledger.mapping(name), ledger.last_run(name)
-    if kept is None or state is None or run is None:
-        return NOT_VERIFIED
-    fresh = time.time() - kept.kept_at <= max_age_s
-    later = run.updated_at > kept.kept_at or ledger.written_after(name, kept.kept_at)
-    same = kept.fingerprint == state.fingerprint and not later
-    return VERIFIED if fresh and same else STALE
+        max_age_s = app.settings.gates.verification_max_age_s
+        return [standing(ledger, name, max_age_s=max_age_s, now=time.time()) for name in names]
 
 
 def _is_missing(config: SourceConfig) -> bool:
@@ -150,19 +70,20 @@ def _is_missing(config: SourceConfig) -> bool:
     return config.dialect == "sqlite" and not Path(config.database or "").exists()
 
 
-def _as_json(standing: Standing) -> dict[str, Any]:
-    run = standing.run
-    found: dict[str, Any] = {
-        "mapping": standing.mapping,
-        "state": standing.state,
-        "open_rejects": standing.open_rejects or {},
-        "verified": standing.verified,
-        "next": standing.next_command,
-        "holder": str(standing.lock.holder) if standing.lock else None,
+def _as_json(one: Standing) -> dict[str, Any]:
+    run = one.run
+    told: dict[str, Any] = {
+        "mapping": one.mapping,
+        "state": one.state,
+        "open_rejects": dict(one.open_rejects),
+        "verified": one.proof.trust.value,
+        "verification": _proof_as_json(one.proof),
+        "next": one.next_command,
+        "holder": one.holder,
         "run": None,
     }
     if run is not None:
-        found["run"] = {
+        told["run"] = {
             "id": run.id,
             "exit_code": run.exit_code,
             "error": run.error,
@@ -180,7 +101,22 @@ def _as_json(standing: Standing) -> dict[str, Any]:
             "source": run.source,
             "target": run.target,
         }
-    return found
+    return told
+
+
+def _proof_as_json(proof: Proof) -> dict[str, Any] | None:
+    kept = proof.kept
+    if kept is None:
+        return None
+    return {
+        "run": kept.run,
+        "level": kept.level,
+        "verdict": kept.verdict,
+        "differences": sum(proof.mismatches.values()),
+        "finished_at": kept.kept_at,
+        "age_seconds": round(max(0.0, time.time() - kept.kept_at), 3),
+        "written_since": proof.written,
+    }
 
 
 def _origins(app: AppContext) -> dict[str, str]:
@@ -190,41 +126,41 @@ def _origins(app: AppContext) -> dict[str, str]:
 def _as_text(app: AppContext, standings: list[Standing]) -> str:
     if not standings:
         return f"No mappings in {app.mappings_folder}."
-    rows = [_row(standing) for standing in standings]
     headers = ("mapping", "state", "rows", "partitions", "rejects", "last change", "rate")
-    lines = [table(headers, rows, align="llrrrrr")]
-    for standing in standings:
-        lines += _details(standing)
+    lines = [table(headers, [_row(one) for one in standings], align="llrrrrr")]
+    for one in standings:
+        lines += _details(one)
+        if len(standings) > 1:
+            lines.append(f"{one.mapping}: next is {one.next_command}")
     lines += [f"{name} = {origin}" for name, origin in _origins(app).items()]
     return "\n".join(lines)
 
 
-def _row(standing: Standing) -> tuple[object, ...]:
-    run = standing.run
-    rejects = sum((standing.open_rejects or {}).values())
+def _row(one: Standing) -> tuple[object, ...]:
+    run = one.run
     if run is None:
-        return (standing.mapping, standing.state, None, None, None, None, None)
+        return (one.mapping, one.state, None, None, None, None, None)
     total = max(run.rows, run.rows_estimated)
     return (
-        standing.mapping,
-        standing.state,
+        one.mapping,
+        one.state,
         f"{run.rows:,} of ~{total:,}",
         f"{run.partitions_done} of {run.partitions}",
-        rejects,
+        sum(one.open_rejects.values()),
         f"{human_duration(max(0.0, time.time() - run.updated_at))} ago",
         human_rate(run.rows, run.seconds),
     )
 
 
-def _details(standing: Standing) -> list[str]:
+def _details(one: Standing) -> list[str]:
     lines = []
-    if standing.lock is not None:
-        lines.append(f"{standing.mapping}: held by {standing.lock.holder}")
-    if standing.run is not None and standing.run.error and standing.state == "incomplete":
-        lines.append(f"{standing.mapping}: the last run ended with error[{standing.run.error}]")
-    if standing.run is not None:
+    if one.holder:
+        lines.append(f"{one.mapping}: held by {one.holder}")
+    if one.run is not None and one.run.error and one.state == "incomplete":
+        lines.append(f"{one.mapping}: the last run ended with error[{one.run.error}]")
+    if one.run is not None:
         lines.append(
-            f"{standing.mapping}: {standing.verified}; reads and writes belong to SQL, nothing to "
-            "go back from."
+            f"{one.mapping}: {one.proof.sentence(time.time())}; reads and writes belong to SQL, "
+            "nothing to go back from."
         )
     return lines

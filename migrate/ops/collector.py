@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from migrate.errors import ExitCode
-from migrate.ledger.store import RunState
+from migrate.ledger.verification import Kept
 from migrate.model.values import Outcome
-from migrate.model.verdict import HARD
 from migrate.ops.looks import Look, Seen
 from migrate.ops.metrics import FAMILIES, Family, Sample, closed, exposition
+from migrate.ops.standing import Standing, Trust, hard_counts
+from migrate.pipeline.verify_result import PASS
 from migrate.target.health import Signals
 
 STATES = ("not started", "running", "interrupted", "incomplete", "complete", "purged")
@@ -71,6 +70,25 @@ SERVED: Mapping[str, Family] = {
     "profile_migrate_verify_mismatches": Family(
         "gauge", "Keys that it found to differ.", ("mapping", "level", "verdict")
     ),
+    "profile_migrate_verify_saved_timestamp_seconds": Family(
+        "gauge", "When the newest verification last saved its progress.", ("mapping", "level")
+    ),
+    "profile_migrate_verify_state": Family(
+        "gauge",
+        "1 for whether a mapping is not verified, verified or stale, 0 for the others.",
+        ("mapping", "state"),
+    ),
+    "profile_migrate_verify_last_success_timestamp_seconds": Family(
+        "gauge", "When everything was last compared and nothing differed."
+    ),
+    "profile_migrate_verify_max_age_seconds": Family(
+        "gauge", "Age above which a verification no longer counts.", ()
+    ),
+    "profile_migrate_open_mismatches": Family(
+        "gauge",
+        "Keys that differ, until a verification of everything says otherwise.",
+        ("mapping", "verdict"),
+    ),
     "profile_migrate_redis_up": Family("gauge", "Whether Redis answered in time.", ("redis",)),
     "profile_migrate_redis_memory_used_bytes": Family(
         "gauge", "Memory that Redis uses; of a Cluster, its fullest master.", ("redis",)
@@ -91,68 +109,7 @@ SERVED: Mapping[str, Family] = {
 """Every metric that is served: what docs and alert rules may name."""
 
 
-class Verification(Protocol):
-    """
-    What is read of a verification that the ledger keeps.
-    """
-
-    @property
-    def level(self) -> str:
-        """
-        How closely it looked.
-        """
-
-    @property
-    def kept_at(self) -> float:
-        """
-        When it was kept, in seconds since 1970.
-        """
-
-    @property
-    def verdict(self) -> str:
-        """
-        PASS, MISMATCH or INCOMPLETE; empty while it goes on.
-        """
-
-    @property
-    def result(self) -> str:
-        """
-        JSON of its result; empty while it goes on.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class MappingLook:
-    """
-    What the ledger says of one mapping.
-
-    Args:
-        state: One of STATES.
-
-        next_command: What to run next.
-
-        run: The last run; None before the first.
-
-        holder: Who works on it now, for people.
-
-        open_rejects: By reason.
-
-        partitions: Of the last run, by status.
-
-        verifications: The newest of each level.
-    """
-
-    mapping: str
-    state: str
-    next_command: str
-    run: RunState | None
-    holder: str | None
-    open_rejects: Mapping[str, int]
-    partitions: Mapping[str, int]
-    verifications: Sequence[Verification] = ()
-
-
-LedgerLook = Look[Sequence[MappingLook]]
+LedgerLook = Look[Sequence[Standing]]
 
 
 class Collector:
@@ -165,6 +122,8 @@ class Collector:
         redis: The name of the target's Redis in the configuration.
 
         throttle: Share of its memory above which a run pauses.
+
+        max_age_s: Age above which a verification no longer counts.
     """
 
     def __init__(
@@ -175,14 +134,16 @@ class Collector:
         version: str,
         redis: str,
         throttle: float,
+        max_age_s: float,
     ) -> None:
         self._ledger = ledger
         self._target = target
         self._version = version
         self._redis = redis
         self._throttle = throttle
+        self._max_age_s = max_age_s
 
-    def standing(self) -> Seen[Sequence[MappingLook]]:
+    def standing(self) -> Seen[Sequence[Standing]]:
         """
         What the ledger says, with its age, for the status page and the health check.
         """
@@ -202,8 +163,10 @@ class Collector:
         samples["build_info"] = [("", (("version", self._version),), 1)]
         samples["ledger_up"] = [("", (), not ledger.problem)]
         samples["throttle_redis_memory_ratio"] = [("", (), self._throttle)]
+        samples["verify_max_age_seconds"] = [("", (), self._max_age_s)]
         for mapping in ledger.current or ():
             _add_mapping(samples, mapping, now)
+            _add_proof(samples, mapping)
             for verification in mapping.verifications:
                 _add_verification(samples, mapping.mapping, verification)
         self._add_redis(samples, target)
@@ -224,7 +187,7 @@ class Collector:
             samples["redis_memory_max_bytes"].append(("", label, signals.maxmemory))
 
 
-def _add_mapping(samples: dict[str, list[Sample]], look: MappingLook, now: float) -> None:
+def _add_mapping(samples: dict[str, list[Sample]], look: Standing, now: float) -> None:
     mapping = ("mapping", look.mapping)
 
     def add(name: str, label: str, values: Iterable[tuple[str, float]]) -> None:
@@ -254,27 +217,43 @@ def _add_mapping(samples: dict[str, list[Sample]], look: MappingLook, now: float
         add_one("checkpoint_age_seconds", max(0.0, now - run.updated_at))
     add_one("run_duration_seconds", run.seconds)
     if run.exit_code is not None:
-        # As the command does: a run that came to its end with open rejects is no plain success.
-        done = ExitCode.DIFFERENCES if look.open_rejects else ExitCode.DONE
-        add_one("run_exit_code", run.exit_code or int(done))
+        add_one("run_exit_code", run.exit_code)
         add_one("run_finished_timestamp_seconds", run.finished_at or run.updated_at)
 
 
-def _add_verification(
-    samples: dict[str, list[Sample]], mapping: str, verification: Verification
-) -> None:
+def _add_proof(samples: dict[str, list[Sample]], look: Standing) -> None:
+    mapping = ("mapping", look.mapping)
+    proof = look.proof
+    samples["verify_state"] += [
+        ("", (mapping, ("state", trust.replace(" ", "_"))), trust is proof.trust) for trust in Trust
+    ]
+    samples["open_mismatches"] += [
+        ("", (mapping, ("verdict", verdict.lower())), count)
+        for verdict, count in proof.mismatches.items()
+    ]
+    if proof.kept is not None and proof.passed:
+        samples["verify_last_success_timestamp_seconds"].append(
+            ("", (mapping,), proof.kept.kept_at)
+        )
+    run = look.verifying
+    for kept in look.verifications:
+        if run is not None and kept.run == run.id:
+            labels = (mapping, ("level", closed(kept.level)))
+            samples["verify_saved_timestamp_seconds"].append(("", labels, run.updated_at))
+
+
+def _add_verification(samples: dict[str, list[Sample]], mapping: str, verification: Kept) -> None:
     labels = (("mapping", mapping), ("level", closed(verification.level)))
     samples["verify_running"].append(("", labels, not verification.verdict))
     if not verification.result:
         return
     result = json.loads(verification.result)
-    samples["verify_passed"].append(("", labels, verification.verdict == "PASS"))
+    samples["verify_passed"].append(("", labels, verification.verdict == PASS))
     if result.get("complete"):
         samples["verify_finished_timestamp_seconds"].append(("", labels, verification.kept_at))
     compared = result.get("scope", {}).get("compared", 0)
     samples["verify_rows_compared"].append(("", labels, compared))
-    counts = result.get("counts", {})
     samples["verify_mismatches"] += [
-        ("", (*labels, ("verdict", hard.lower())), counts.get(hard, 0))
-        for hard in sorted(verdict.value for verdict in HARD)
+        ("", (*labels, ("verdict", verdict.lower())), count)
+        for verdict, count in hard_counts(verification).items()
     ]

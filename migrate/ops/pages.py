@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from migrate.ops.collector import MappingLook
 from migrate.ops.console import one_line
 from migrate.ops.looks import Seen
+from migrate.ops.standing import Standing
 from migrate.ops.tables import human_duration, human_rate
 
 RELOAD_S = 10
@@ -20,7 +20,8 @@ OLD_S = 30.0
 """Data that is older is said to be old."""
 
 _HEADERS = (
-    "mapping", "state", "rows", "partitions", "open rejects", "last change", "rate", "next command",
+    "mapping", "state", "rows", "partitions", "open rejects", "last change", "rate", "verified",
+    "next command",
 )  # fmt: skip
 
 _LINKS = '<a href="metrics">metrics</a> · <a href="healthz">health</a>'
@@ -36,6 +37,7 @@ caption { text-align: left; padding: .3rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .4rem .7rem; text-align: left;
   vertical-align: top; white-space: nowrap; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td:last-child { min-width: 9rem; white-space: normal; }
 [role=alert] { border: 2px solid; border-radius: .3rem; padding: .5rem .8rem;
   background: var(--soft); font-weight: 600; }
 .old table, .old ul { opacity: .6; }
@@ -43,7 +45,7 @@ code { font-family: ui-monospace, monospace; overflow-wrap: anywhere; }
 """
 
 
-def status_page(seen: Seen[Sequence[MappingLook]], *, version: str, now: float) -> str:
+def status_page(seen: Seen[Sequence[Standing]], *, version: str, now: float) -> str:
     """
     How far every mapping is, as `profile-migrate status` says it, and how old that is.
 
@@ -76,7 +78,7 @@ def _text(value: object) -> str:
     return escape(one_line(str(value)))
 
 
-def _age(seen: Seen[Sequence[MappingLook]], now: float) -> str:
+def _age(seen: Seen[Sequence[Standing]], now: float) -> str:
     if seen.value is None:
         return "The ledger was not read yet."
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seen.at))
@@ -92,7 +94,7 @@ def _warning(problem: str) -> Iterable[str]:
         )
 
 
-def _table(looks: Sequence[MappingLook], now: float) -> Iterable[str]:
+def _table(looks: Sequence[Standing], now: float) -> Iterable[str]:
     if not looks:
         yield "<p>There is no mapping to show.</p>"
         return
@@ -105,7 +107,7 @@ def _table(looks: Sequence[MappingLook], now: float) -> Iterable[str]:
     yield "</tbody></table></div>"
 
 
-def _cells(look: MappingLook, now: float) -> Iterable[str]:
+def _cells(look: Standing, now: float) -> Iterable[str]:
     run = look.run
     numbers: tuple[str, ...] = ("-",) * 5
     if run is not None:
@@ -120,16 +122,17 @@ def _cells(look: MappingLook, now: float) -> Iterable[str]:
     yield f"<td>{_text(look.state)}</td>"
     for number in numbers:
         yield f'<td class="number">{_text(number)}</td>'
+    yield f"<td>{_text(look.proof.trust)}</td>"
     yield f"<td><code>{_text(look.next_command)}</code></td>"
 
 
-def _details(looks: Sequence[MappingLook], now: float) -> Iterable[str]:
+def _details(looks: Sequence[Standing], now: float) -> Iterable[str]:
     lines = [f"<li>{_text(line)}</li>" for look in looks for line in _sentences(look, now)]
     if lines:
         yield f"<ul>{''.join(lines)}</ul>"
 
 
-def _sentences(look: MappingLook, now: float) -> Iterable[str]:
+def _sentences(look: Standing, now: float) -> Iterable[str]:
     run = look.run
     if look.holder:
         yield f"{look.mapping}: held by {look.holder}"
@@ -139,11 +142,11 @@ def _sentences(look: MappingLook, now: float) -> Iterable[str]:
     if look.open_rejects:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in look.open_rejects.items())
         yield f"{look.mapping}: open rejects by reason: {reasons}"
+    if run is not None:
+        yield f"{look.mapping}: {look.proof.sentence(now)}"
     for one in look.verifications:
         age = human_duration(max(0.0, now - one.kept_at))
-        told = one.verdict or "goes on"
+        told = one.verdict or "goes on, or was killed"
         yield f"{look.mapping}: verification at level {one.level}, {age} ago: {told}"
-    if run is not None and not look.verifications:
-        yield f"{look.mapping}: not verified"
     if run is not None:
         yield f"{look.mapping}: from {run.source} to {run.target}"

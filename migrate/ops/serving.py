@@ -6,25 +6,36 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from typing import Any
-from urllib.parse import urlsplit
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
-"""How long a client may take for its request, and for taking the answer."""
+"""How long a client may say nothing, or take nothing, before it is hung up on."""
+
+LIMIT_S = 10.0
+"""How long one connection may last, however busy its client seems."""
+
+SLICE_S = 0.25
+"""Between two looks at connections that last too long, while a new one waits for its turn."""
 
 AT_ONCE = 64
 """Connections that are answered at the same time; the others wait their turn."""
 
 PLAIN = "text/plain; charset=utf-8"
+
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""A name or an address, and perhaps a port: anything else is no Host of a browser."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -75,6 +86,8 @@ class LoopbackServer(ThreadingHTTPServer):
         self.routes = routes
         self._between = between
         self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._open: dict[Any, float] = {}
+        self._lock = threading.Lock()
         version = ipaddress.ip_address(address[0]).version
         self.address_family = socket.AF_INET6 if version == 6 else socket.AF_INET
         super().__init__(address, _Handler)
@@ -89,9 +102,21 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """
-        Give the program its turn.
+        Give the program its turn, and end what lasts too long.
         """
+        self._hang_up()
         self._between()
+
+    def _hang_up(self) -> None:
+        """
+        End connections that were given enough time: a client that drips bytes is not silent.
+        """
+        until = monotonic() - LIMIT_S
+        with self._lock:
+            late = [request for request, begun in self._open.items() if begun < until]
+        for request in late:
+            with suppress(OSError):  # it has ended by itself
+                request.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:
@@ -101,17 +126,30 @@ class LoopbackServer(ThreadingHTTPServer):
         host = f"[{self.server_name}]" if ":" in self.server_name else self.server_name
         return f"http://{host}:{self.server_port}/"
 
+    @property
+    def connections(self) -> int:
+        """
+        How many are answered now.
+        """
+        with self._lock:
+            return len(self._open)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """
         Hand a connection to a thread, unless too many are at work.
         """
-        if not self._turns.acquire(timeout=PATIENCE_S):
-            self.shutdown_request(request)
-            return
+        until = monotonic() + PATIENCE_S
+        while not self._turns.acquire(timeout=SLICE_S):
+            self._hang_up()
+            if monotonic() > until:
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._open[request] = monotonic()
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._turns.release()
+            self._forget(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -121,7 +159,12 @@ class LoopbackServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._turns.release()
+            self._forget(request)
+
+    def _forget(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        self._turns.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """
@@ -153,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self._answer())
 
     def _answer(self) -> Answer:
-        if not _is_for_loopback(self.headers.get("Host")):
+        if not all(map(_is_for_loopback, self.headers.get_all("Host", []))):
             return Answer(
                 "This server answers to the names of its own machine only.\n",
                 status=HTTPStatus.MISDIRECTED_REQUEST,
@@ -199,19 +242,17 @@ class _Handler(BaseHTTPRequestHandler):
         logger.debug("A request was answered.")
 
 
-def _is_for_loopback(host: str | None) -> bool:
+def _is_for_loopback(host: str) -> bool:
     """
     Whether a request names this machine as itself.
 
     A page of the internet can give its own name our address, and would then read what we answer.
+    No browser leaves the name out.
     """
-    if host is None:
-        return True  # no browser
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+    match = _HOST.fullmatch(host)
+    if match is None:
         return False
-    return name == "localhost" or is_loopback(name)
+    return match["name"].lower() == "localhost" or is_loopback(match["name"].strip("[]"))
 
 
 def is_loopback(host: str) -> bool:
