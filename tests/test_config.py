@@ -542,3 +542,32 @@ def test_nothing_at_all_says_what_to_write(write: Write) -> None:
 
     assert [problem.rule for problem in caught.value.problems] == ["missing-target", "missing-url"]
     assert all("PROFILE_MIGRATE_" in problem.fix for problem in caught.value.problems)
+
+
+def test_a_program_may_put_other_stores_in_place(write: Write) -> None:
+    """
+    A store given by a program has nothing of the configured one but its patience.
+    """
+    path = write("""
+version: 1
+source: {url: "postgresql://app@db/profiles", password_file: /none, retry_for: 3s}
+redis: {target: {url: "rediss://a@cache/7", password_file: /none, tls: {ca_file: /none}}}
+ledger: {url: "postgresql://app@db/ledger", password_file: /none}
+""")
+
+    settings = load(
+        path,
+        {"PROFILE_MIGRATE_REDIS_TARGET_URL": "redis://b@elsewhere/1"},
+        stores={
+            "source": "sqlite:////tmp/rows.db",
+            "redis.target": "redis://:secret@here/0",
+            "ledger": "sqlite:////tmp/ledger.db",
+        },
+    )
+
+    assert settings.source == SourceConfig("sqlite", database="/tmp/rows.db", retry_for_s=3.0)  # noqa: S108  read by nobody
+    assert settings.ledger.address == "sqlite:////tmp/ledger.db"
+    assert settings.redis["target"] == RedisConfig(
+        "target", nodes=(Node("here", 6379),), password=Secret("secret")
+    )
+    assert settings.origin["source.url"] == "argument source"

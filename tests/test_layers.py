@@ -33,6 +33,7 @@ LEVELS = {
     "ops": 6,
     "workers": 6,
     "cli": 7,
+    "testing": 7,
     "__main__": 8,
 }
 """A module imports from lower levels only; those of one level never import each other."""
@@ -44,6 +45,7 @@ DRIVERS = {
     "pydantic": {"config", "documents", "mapping"},
     "pydantic_core": {"config", "documents", "mapping"},
     "pymysql": {"source"},
+    "pytest": {"testing"},
     "redis": {"target"},
     "rq": {"workers"},
     "ruamel": {"documents"},
@@ -53,8 +55,12 @@ DRIVERS = {
 }
 """A third-party package is imported by its own side alone."""
 
-FACES = {"cli", "__main__"}
-"""The only ones that print, exit, and read the environment or the wall clock."""
+FACES = {"cli", "testing", "__main__"}
+"""
+The only ones that print, exit, and read the environment or the wall clock.
+
+A team's tests are a second face beside the command line: they configure and wire the same engines.
+"""
 
 FACES_ONLY = {
     "breakpoint",

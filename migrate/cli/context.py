@@ -4,7 +4,6 @@ What every command is handed: settings, mappings, and the ways to answer. All of
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from migrate.errors import OutputFailed, Refused, UnknownMapping, UsageProblem
+from migrate.errors import OutputFailed, Refused, UsageProblem
+from migrate.mapping.choice import pick
 from migrate.model.secret import Redactor
 from migrate.model.settings import DEFAULT_MAPPINGS, Settings
 from migrate.ops.console import Console
@@ -201,25 +201,6 @@ class AppContext:
 
 
 pass_app = click.make_pass_decorator(AppContext)
-
-
-def pick(mappings: Mapping[str, ProfileMapping], name: str) -> ProfileMapping:
-    """
-    The mapping of this name.
-
-    Raises:
-        UnknownMapping: There is none; says which there are.
-    """
-    if name in mappings:
-        return mappings[name]
-    known = sorted(mappings)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise UnknownMapping(
-        f"Unknown mapping '{name}'.{hint}",
-        where={"known": ", ".join(known) or "none"},
-        next_step="profile-migrate mapping lint",
-    )
 
 
 def clean(value: Any, redact: Callable[[str], str]) -> Any:

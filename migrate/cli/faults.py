@@ -1,5 +1,5 @@
 """
-Errors as text, as JSON, and as a trace file. Decides nothing and prints nothing.
+Errors as JSON and as a trace file. Decides nothing and prints nothing.
 """
 
 from __future__ import annotations
@@ -14,36 +14,12 @@ from pathlib import Path
 import click
 
 from migrate import __version__
-from migrate.errors import InvalidFiles, MigrateError, Problem, Stopped, Unexpected, UsageProblem
-from migrate.ops.console import one_line
+from migrate.errors import MigrateError, Unexpected, UsageProblem
+from migrate.ops.wording import problems_of
 
 SCHEMA = "profile-migrate.error/1"
 TRACES = ".profile-migrate"
 """Folder of trace files, beside the ledger's default place."""
-
-
-def as_text(error: MigrateError, label: Callable[[str], str] = str) -> str:
-    """
-    The error in the form of every command: what, where, next.
-
-    Args:
-        label: Paints `error[code]`.
-    """
-    lines = [one_line(str(problem)) for problem in problems_of(error)]
-    what = one_line(error.what)
-    lines.append(what if isinstance(error, Stopped) else f"{label(f'error[{error.code}]')}: {what}")
-    if error.where:
-        places = (f"{name}={_place(value)}" for name, value in error.where.items())
-        lines.append(f"  where: {' '.join(places)}")
-    heads = ("  next:  ", *["         "] * error.next_step.count("\n"))
-    steps = error.next_step.splitlines()
-    lines += [head + one_line(step) for head, step in zip(heads, steps, strict=False)]
-    return "\n".join(lines)
-
-
-def _place(value: object) -> str:
-    text = one_line(str(value))
-    return text if text and not any(c.isspace() for c in text) else f'"{text}"'
 
 
 def as_json(error: MigrateError, redact: Callable[[str], str]) -> str:
@@ -70,13 +46,6 @@ def as_json(error: MigrateError, redact: Callable[[str], str]) -> str:
         ],
     }
     return json.dumps(found)
-
-
-def problems_of(error: MigrateError) -> tuple[Problem, ...]:
-    """
-    What is wrong in files, where the error is about files.
-    """
-    return error.problems if isinstance(error, InvalidFiles) else ()
 
 
 def usage(error: click.ClickException) -> UsageProblem:

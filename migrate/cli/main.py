@@ -22,6 +22,7 @@ from migrate.cli.lazy import Entry, LazyGroup, paragraphs
 from migrate.cli.options import shared_options
 from migrate.cli.signals import Terminated, stopped, terminate
 from migrate.errors import ExitCode, MigrateError
+from migrate.ops.wording import as_text
 
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("migrate.cli.demo.command:demo", "Move made-up profiles into a private Redis."),
@@ -103,7 +104,7 @@ class Program(LazyGroup):
         text = (
             faults.as_json(error, app.redact)
             if as_json
-            else faults.as_text(error, lambda label: app.paint(label, "red", err=True))
+            else as_text(error, lambda label: app.paint(label, "red", err=True))
         )
         app.console.line(text)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from migrate.cli.context import AppContext, pass_app, pick
+from migrate.cli.context import AppContext, pass_app
 from migrate.cli.options import Group, json_option, mapping_argument
+from migrate.mapping.choice import pick
 from migrate.mapping.files import load
 from migrate.mapping.schema import json_schema
 from migrate.mapping.values import NOW, FieldSpec

@@ -261,6 +261,26 @@ def of_flags(overrides: Mapping[str, str], problems: list[Problem]) -> dict[Loc,
     return found
 
 
+_NOT_OF_A_STORE = frozenset({"retry_for", "timeout", "pool_size"})
+"""How to ask a store, whichever it is: another URL does not change that."""
+
+
+def put_stores(table: dict[Loc, Given], urls: Mapping[str, str]) -> None:
+    """
+    Other stores in the place of those that the table names, with all that belongs to their login.
+
+    Args:
+        urls: By dotted name: `source`, `ledger`, `redis.target`. They come from a program and not
+            from a command line, so they may hold a password.
+    """
+    for name, url in urls.items():
+        loc = tuple(name.split("."))
+        for one in [one for one in table if one[: len(loc)] == loc]:
+            if one[-1] not in _NOT_OF_A_STORE:
+                del table[one]
+        table[*loc, "url"] = Given(url, Rank.ENVIRONMENT, f"argument {loc[0]}")
+
+
 _REFERENCE = re.compile(r"\$\{(env|file):([^{}]+)\}")
 
 

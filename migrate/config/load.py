@@ -19,6 +19,7 @@ from migrate.config.layers import (
     of_environment,
     of_file,
     of_flags,
+    put_stores,
 )
 from migrate.config.schema import VERSIONS, ConfigFile
 from migrate.config.section import Merged, Parsers, Section
@@ -52,7 +53,10 @@ _GATES: Parsers = {
 
 
 def load(
-    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str] | None = None
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str] | None = None,
+    stores: Mapping[str, str] | None = None,
 ) -> Settings:
     """
     The settings of a run.
@@ -66,6 +70,8 @@ def load(
 
         overrides: From flags, by dotted name: `throttle.rows_per_second`.
 
+        stores: URLs of stores to use instead of those that the layers name (`put_stores`).
+
     Raises:
         InvalidFiles: With every problem of every layer.
     """
@@ -75,6 +81,7 @@ def load(
     instances = {loc[1] for loc in file if loc[0] == "redis" and len(loc) > 1}
     environment = of_environment(environ, instances, problems)
     table = merge([file, environment, of_flags(overrides or {}, problems)])
+    put_stores(table, stores or {})
     settings = _settings(Merged(table, environ, document, problems, {}))
     if settings is None or problems:
         raise InvalidFiles(list(dict.fromkeys(problems)))
