@@ -96,6 +96,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     The package is found from a team's folder, and nothing else of ours is.
     """
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # There pytest repeats the whole text of a failure in its summary.
+    monkeypatch.delenv("CI", raising=False)
 
 
 @pytest.fixture

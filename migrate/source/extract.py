@@ -649,7 +649,7 @@ class KeysetExtractor:
                 return chunk
         total = self._count(connection, usable=True)
         statement = self._sql.select()
-        if total <= SHUFFLED:
+        if SHUFFLED >= total > count:
             # By chance alone a sample of a few rows would now and then be empty.
             statement = statement.order_by(sa.func.random())
         elif total > count:

@@ -96,7 +96,8 @@ class PlainReader:
         ends = _ZONES[self._dialect.name]
         return tuple(
             part.removesuffix("+00") + ends
-            if column.kind is Kind.TIMESTAMPTZ and isinstance(part, str)
+            # An infinity has no zone, and PostgreSQL 16 and later refuses one behind it.
+            if column.kind is Kind.TIMESTAMPTZ and isinstance(part, str) and part.endswith("+00")
             else part
             for column, part in zip(self._sql.keys, key, strict=True)
         )

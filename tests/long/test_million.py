@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ FEW = 100_000
 WORKERS = "2"
 SEED = 20_261_121
 PATIENCE_S = 1_800.0
+DIFFERENT = 10_000
 
 
 def digest(server: RedisServer) -> tuple[int, str]:
@@ -110,17 +112,32 @@ def copy(project: Project, what: str) -> Copied:
     """
     Run a backfill to its end and print what it took.
     """
-    arguments = ("backfill", "user_profiles", "--workers", WORKERS, "-q", "--json")
+    report, peaks = _ran(project, 0, "backfill")
+    return _told(what, peaks, int(report["rows"]), float(report["seconds"]))
+
+
+def verify(project: Project, what: str, level: str, *, differ: int = 0) -> Copied:
+    """
+    Run a verification to its end, see that it finds so many, and print what it took.
+    """
+    report, peaks = _ran(project, 3 if differ else 0, "verify", "--level", level)
+    assert report["counts"].get("DIFFERENT", 0) == differ
+    rows = int(report["scope"]["compared"])
+    return _told(f"verify {level}, {what}", peaks, rows, float(report["seconds"]))
+
+
+def _ran(project: Project, exit_code: int, *command: str) -> tuple[Any, dict[int, int]]:
+    name, *options = command
+    arguments = (name, "user_profiles", *options, "--workers", WORKERS, "-q", "--json")
     with project.started(*arguments) as process:
         peaks = peak_memory(process)
         ended = until_exit(process, PATIENCE_S)
-    assert ended.exit == 0, ended.err
-    report = ended.json
-    found = Copied(
-        sorted(peak for peak in peaks.values() if peak > 40_000),
-        int(report["rows"]),
-        float(report["seconds"]),
-    )
+    assert ended.exit == exit_code, ended.err
+    return ended.json, peaks
+
+
+def _told(what: str, peaks: dict[int, int], rows: int, seconds: float) -> Copied:
+    found = Copied(sorted(peak for peak in peaks.values() if peak > 40_000), rows, seconds)
     say(
         f"{what}: {found.rows:,} rows in {found.seconds:.1f} s, "
         f"{found.rows / found.seconds:,.0f} a second; peaks in kB {found.peaks}; "
@@ -170,6 +187,47 @@ def test_memory_is_flat_and_ten_kills_change_nothing(
     say(f"records: {whole}; done again: {again} rows")
     assert few.is_flat(many)
     assert digest(server) == whole
+
+
+def test_verification_leaves_memory_flat(
+    project: tuple[Project, RedisServer, PostgresDatabase],
+) -> None:
+    """
+    At both levels, and with 10,000 differences; the backfill's rate of the same run stands beside.
+    """
+    user, server, database = project
+    profiles.create_postgres(database.execute, FEW)
+    copy(user, "a tenth")
+    few = {level: verify(user, "a tenth", level) for level in ("full", "deep")}
+    database.execute("DROP TABLE user_profiles")
+    profiles.create_postgres(database.execute, MANY)
+    _forget(user, server)
+    copied = copy(user, "all")
+    many = {level: verify(user, "all", level) for level in ("full", "deep")}
+    _spoil(server, DIFFERENT)
+    spoiled = verify(user, f"all, {DIFFERENT:,} of them changed", "deep", differ=DIFFERENT)
+
+    for level, found in many.items():
+        rate = (found.rows / found.seconds) / (copied.rows / copied.seconds)
+        say(f"verify {level}: {rate:.2f} of the backfill's rate")
+    assert all(few[level].is_flat(found) for level, found in many.items())
+    assert few["deep"].is_flat(spoiled)
+
+
+def _spoil(server: RedisServer, count: int) -> None:
+    """
+    Change one field of so many records behind their digests.
+    """
+    client = server.client()
+    left = count
+    for keys in _pages(client.scan_iter("profile:*", 10_000)):
+        chosen = sorted(keys)[:left][: len(keys) // 10]
+        with client.pipeline(transaction=False) as pipeline:
+            for key in chosen:
+                pipeline.hset(key, "email", "nobody@example.com")
+            pipeline.execute()
+        left -= len(chosen)
+    assert left == 0
 
 
 def test_children_leave_memory_flat(
