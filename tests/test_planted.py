@@ -139,15 +139,30 @@ def test_defects_among_100_000_entities(
     request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer, name: str
 ) -> None:
     """
-    A hundred of each kind among 100,000: exactly those are named, at both levels.
+    A hundred of each kind among 100,000: exactly those are named, at both levels, and mended.
+
+    What is left is what a person has to decide: records that are newer than SQL.
     """
     database: Database = request.getfixturevalue(name)
     planted.create(database, 100_000)
     project = Project(tmp_path / "user", database.url, redis_server.url)
     project.mapping("people", planted.MAPPING)
     assert project.run("backfill", "people").exit == 0
-    made = planted.plant(database, redis_server.client(), 100_000, 100)
-
+    client = redis_server.client()
+    before = contents(client)
+    made = planted.plant(database, client, 100_000, 100)
     for level in (FULL, DEEP):
         assert project.run("verify", "people", "--level", level).exit == 3
         assert named(project) == made.expected[level]
+
+    ran = project.run("repair", "people", "--yes", "--adopt", "--max-repairs", "5000", "--json")
+
+    assert (ran.exit, ran.json["left"]) == (3, {"newer-in-redis": 100}), ran.err
+    after = contents(client)
+    touched = {key.encode() for key in made.touched}
+    entries = (b"person-email:", b"people-city:", b"profile-migrate:")
+    neighbours = {key for key in before if key not in touched and not key.startswith(entries)}
+    assert {key for key in neighbours if before[key] != after[key]} == set()
+    assert project.run("verify", "people", "--level", DEEP).exit == 3
+    assert {verdict for verdict, *_ in named(project)} == {"SPLIT_BRAIN"}
+    assert len({key for _, _, key, _ in named(project)}) == 100
