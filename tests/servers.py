@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib.util
 import os
 import random
@@ -22,6 +23,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -124,6 +126,15 @@ def engine_problem() -> str | None:
     """
     Why containers cannot be used here; None where a Docker engine answers.
     """
+    with warnings.catch_warnings():
+        # Its client forgets a socket behind which nobody answered; some later test would be blamed.
+        warnings.simplefilter("ignore", ResourceWarning)
+        problem = _engine_problem()
+        gc.collect()
+    return problem
+
+
+def _engine_problem() -> str | None:
     if importlib.util.find_spec("testcontainers") is None:
         return "testcontainers is not installed (pip install -e '.[dev]')"
     import docker

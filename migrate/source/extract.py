@@ -7,6 +7,7 @@ Streams nothing and holds nothing open between pages; memory is one page.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,7 +46,7 @@ SAMPLES_A_PART = 200
 """Sampled pages of the table behind each boundary of `split`."""
 
 SHUFFLED = 1_000
-"""Rows up to which a sample is drawn by sorting all of them at random."""
+"""Rows up to which a sample is drawn from some more, of which a sort at random leaves that many."""
 
 T = TypeVar("T")
 
@@ -649,11 +650,12 @@ class KeysetExtractor:
                 return chunk
         total = self._count(connection, usable=True)
         statement = self._sql.select()
-        if SHUFFLED >= total > count:
-            # By chance alone a sample of a few rows would now and then be empty.
+        # By chance alone few rows would now and then be none: ten deviations more are drawn.
+        drawn = count + 10 * math.isqrt(count) + 50 if count <= SHUFFLED else count
+        if total > drawn:
+            statement = statement.where(self._dialect.chance(drawn / total))
+        if drawn > count < total:
             statement = statement.order_by(sa.func.random())
-        elif total > count:
-            statement = statement.where(self._dialect.chance(count / total))
         return self._reader.chunk(connection, statement.limit(count), {})
 
     def _count(self, connection: sa.Connection, *, usable: bool) -> int:

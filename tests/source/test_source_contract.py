@@ -462,8 +462,12 @@ def test_counts_samples_and_explains(source: Database, opened: SqlSource) -> Non
     sample = opened.sample(query, 50)
 
     assert opened.count(query) == opened.count(query, estimate=True) == 1000
-    assert 0 < len(sample.keys) <= 50
+    assert len(sample.keys) == 50
     assert len(sample.rows[0]) == 2
+    # A sample of one row is one row every time, and any row.
+    ones = [opened.sample(query, 1).keys for _ in range(40)]
+    assert [len(one) for one in ones] == [1] * 40
+    assert len({one for [one] in ones}) > 5
     assert opened.null_keys(query) == 0
     assert opened.missing_privileges(query) == []
     assert opened.explain_problems(query) == []
