@@ -9,7 +9,7 @@ PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers test-long check bench clean
+.PHONY: help demo test test-slow test-containers test-long check bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: $(VENV)/.demo ## Move 10,000 sample profiles into a private redis-server a
 
 test: $(VENV)/.dev ## Run every test that needs no container and less than five minutes
 	@$(PYTEST) $(PARALLEL)
+
+test-slow: $(VENV)/.dev ## Run kills, storms and stores that go away, without containers
+	@$(PYTEST) $(PARALLEL) -m "slow and not containers and not long"
 
 test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, MariaDB, Redis and Valkey containers
 	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -n 2 --dist loadfile -m "containers and not long"

@@ -319,6 +319,7 @@ def test_the_fence_of_another_ledger_is_respected(people: Project) -> None:
     assert (taken.exit, taken.json["same"]) == (0, 3)
 
 
+@pytest.mark.slow
 def test_the_second_of_two_backfills_is_told_who_holds_the_mapping(project: Project) -> None:
     """
     It ends with 7, names the process, and the first one goes on undisturbed.
@@ -334,6 +335,7 @@ def test_the_second_of_two_backfills_is_told_who_holds_the_mapping(project: Proj
         assert until_exit(first).exit == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_after_the_chunk_and_the_same_command_continues(
     project: Project, redis_server: RedisServer
 ) -> None:
@@ -365,6 +367,7 @@ def kill_parent(process: subprocess.Popen[str]) -> None:
     process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_parent, kill_all])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_kill_9_at_any_moment_loses_nothing(

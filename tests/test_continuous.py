@@ -37,6 +37,8 @@ from tests.project import Project, poll, until_exit
 from tests.servers import Database, RedisServer, SqliteDatabase, wait_until
 from tests.test_planted import named
 
+pytestmark = pytest.mark.slow
+
 ROWS = 300
 STORMED = 100
 """Persons below this number are in the storm."""

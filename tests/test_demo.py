@@ -116,6 +116,7 @@ def test_the_demo_names_the_rows_that_cannot_move(tmp_path: Path) -> None:
         assert re.search(rf"{identity}\b.*{column}", listed), ended.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_without_rejects_moves_every_row(tmp_path: Path) -> None:
     """
     With nothing planted, the backfill exits 0 and no row is left behind.
@@ -128,6 +129,7 @@ def test_the_demo_without_rejects_moves_every_row(tmp_path: Path) -> None:
     assert counted[1] == counted[2]
 
 
+@pytest.mark.slow
 def test_the_demo_looks_at_nothing_of_the_users(tmp_path: Path) -> None:
     """
     Neither the user's variables nor a migrate.yaml beside it reach the demo's commands.
@@ -145,6 +147,7 @@ def test_the_demo_looks_at_nothing_of_the_users(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_kept_files_stay_and_the_server_does_not(tmp_path: Path) -> None:
     """
     With --keep the database, the configuration and the ledger are there to look at.
@@ -173,6 +176,7 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "exit_code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
@@ -232,6 +236,7 @@ def tampering(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return planted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

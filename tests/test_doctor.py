@@ -380,6 +380,7 @@ def test_a_replica_fails(people: Project, redis_server: RedisServer, redis_fresh
     assert "ACL" not in found["target.commands"]["fix"]
 
 
+@pytest.mark.slow
 def test_a_full_server_fails(people: Project, redis_server: RedisServer) -> None:
     """
     Memory above the throttle's limit fails, because a run would only pause.

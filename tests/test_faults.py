@@ -16,6 +16,8 @@ from tests import parity, profiles
 from tests.project import Project, until_exit
 from tests.servers import PostgresDatabase, RedisServer
 
+pytestmark = pytest.mark.slow
+
 ROWS = 2_000
 SLOW = "throttle: {rows_per_second: 800}"
 

@@ -19,6 +19,8 @@ import pytest
 from tests.project import ROOT, Project, Ran, until_exit
 from tests.servers import Database, RedisServer, SqliteDatabase
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 PLUGIN = "migrate.testing.plugin"

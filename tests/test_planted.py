@@ -17,6 +17,8 @@ from tests.planted import DEEP, FULL, Named, Planted
 from tests.project import Project
 from tests.servers import Database, RedisServer
 
+pytestmark = pytest.mark.slow
+
 ROWS = 3_000
 EACH = 5
 

@@ -39,6 +39,8 @@ from tests.servers import RedisServer, SqliteDatabase, wait_until
 from tests.test_examples import FOLDER, SHOP
 from tests.topologies import RedisCluster
 
+pytestmark = pytest.mark.slow
+
 ROWS = 120
 PURGE = ("rollback", "people", "--purge", "--confirm", "people")
 FENCE = b"profile-migrate:fence:people"

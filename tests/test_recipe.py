@@ -26,6 +26,8 @@ from ruamel.yaml import YAML
 from tests.project import ROOT, SHIPPED, Ran
 from tests.servers import IMAGES, Database, Missing, RedisServer, SqliteDatabase
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "docs" / "ci"
 RECIPE = FOLDER / "profile-parity.yml"
 PAGE = ROOT / "docs" / "ci.md"

@@ -506,6 +506,7 @@ def test_a_killed_backfill_is_finished(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_paused_backfill_goes_on(scene: Scene) -> None:
     """
     A run that waits for a pause file is found and ends by itself once the file is gone.
@@ -520,6 +521,7 @@ def test_a_paused_backfill_goes_on(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_frozen_backfill_goes_on(scene: Scene) -> None:
     """
     A process that somebody stopped with Ctrl-Z is found, woken, and finishes.
@@ -536,6 +538,7 @@ def test_a_frozen_backfill_goes_on(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_backfill_that_does_not_move_is_stopped_and_finished(scene: Scene) -> None:
     """
     Asked to stop it saves its chunk and exits 143; the same command does the rest.
@@ -551,6 +554,7 @@ def test_a_backfill_that_does_not_move_is_stopped_and_finished(scene: Scene) -> 
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_backfill_that_cannot_be_stopped_is_killed_and_finished(scene: Scene) -> None:
     """
     A process that answers nothing any more is killed, and nothing is lost.
@@ -580,6 +584,7 @@ def test_a_backfill_that_lost_redis_is_finished_when_it_is_back(fragile: Scene) 
     assert fragile.differences == []
 
 
+@pytest.mark.slow
 def test_a_backfill_on_a_lost_host_writes_nothing_more(scene: Scene) -> None:
     """
     With the fence raised by hand the other run ends with 7, and this one does everything.
@@ -670,6 +675,7 @@ def test_records_of_another_ledger_are_taken_over(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_wrong_mapping_is_corrected_in_every_record(scene: Scene) -> None:
     """
     A run with the wrong column is stopped, the file corrected, and every record made again.
@@ -839,6 +845,7 @@ def test_records_that_differ_are_repaired(scene: Scene) -> None:
     assert client.get("theirs") == b"1"
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_behind_is_filled_not_repaired(scene: Scene) -> None:
     """
     More keys than a repair takes, because SQL went on: a backfill brings them.
@@ -852,6 +859,7 @@ def test_a_redis_that_is_behind_is_filled_not_repaired(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_record_newer_than_sql_is_decided_by_a_person(scene: Scene) -> None:
     """
     No repair touches it; put aside, with its bytes, its row is written again.
@@ -867,6 +875,7 @@ def test_a_record_newer_than_sql_is_decided_by_a_person(scene: Scene) -> None:
     assert scene.differences == []
 
 
+@pytest.mark.slow
 def test_a_mapping_that_nothing_proves_is_verified(scene: Scene) -> None:
     """
     Stale after a backfill, with a verification that was killed: the book ends verified.

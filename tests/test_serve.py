@@ -227,6 +227,7 @@ def test_every_series_is_declared(served: Served) -> None:
             assert (sample.name, set(sample.labels)) == (name, set(declared.labels))
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_until_it_is_killed(project: Project) -> None:
     """
     A running run tells the age of its last checkpoint; a killed one is interrupted, without a code.
@@ -304,6 +305,7 @@ def test_a_verification_is_told_by_level(served: Served) -> None:
     assert "MISMATCH" in page
 
 
+@pytest.mark.slow
 def test_status_and_metrics_have_one_word_for_proof(project: Project) -> None:
     """
     Not verified, verified, stale after a backfill, and what differs: one word on all faces.
@@ -405,6 +407,7 @@ def test_a_replay_makes_a_verification_one_of_the_past(project: Project) -> None
     ]
 
 
+@pytest.mark.slow
 def test_a_verification_is_no_backfill_that_stands_still(project: Project) -> None:
     """
     While one verifies, the mapping is complete and held, and no checkpoint of a backfill grows old.
@@ -441,6 +444,7 @@ def test_many_scrapes_at_once_are_all_answered(served: Served) -> None:
 # --- stores that are away ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_gone_is_told(served: Served) -> None:
     """
     Without its ledger the health check fails with a word, metrics say so, and both recover.
@@ -491,6 +495,7 @@ def test_serving_makes_no_ledger(project: Project) -> None:
     assert sorted(project.folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 def test_redis_away_holds_no_scrape_up(
     tmp_path: Path, redis_fresh: Callable[..., RedisServer], how: str
@@ -534,6 +539,7 @@ def on_postgres(tmp_path: Path, redis_server: RedisServer, postgres: PostgresDat
     return project
 
 
+@pytest.mark.slow
 def test_a_ledger_on_a_server_is_served(on_postgres: Project, postgres: PostgresDatabase) -> None:
     """
     The same as from a file; a ledger that lets askers wait is a timeout, and both faces agree.
@@ -555,6 +561,7 @@ def test_a_ledger_on_a_server_is_served(on_postgres: Project, postgres: Postgres
         wait_until(lambda: served.ask("/healthz").status == 200, "good health", timeout_s=30)
 
 
+@pytest.mark.slow
 def test_a_ledger_server_that_is_gone_is_told(
     on_postgres: Project, postgres: PostgresDatabase
 ) -> None:

@@ -37,6 +37,8 @@ from tests.servers import PostgresDatabase, RedisServer, SqliteDatabase, wait_un
 from tests.test_planted import contents, named
 from tests.test_verify import verified_rows
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ("count", FULL, DEEP)
 REPAIR = ("repair", "people", "--yes", "--adopt", "--max-repairs", "500")
 SLOW = "throttle: {rows_per_second: 500}"

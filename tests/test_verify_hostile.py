@@ -22,6 +22,8 @@ from tests.servers import Database, RedisServer, SqliteDatabase
 from tests.test_planted import named
 from tests.test_verify_faults import REPAIR, filled
 
+pytestmark = pytest.mark.slow
+
 FAKE = {"_v": "1", "_h": "0123456789abcdef", "name": "x"}
 
 # --- record keys that no row can have ------------------------------------------------------------
