@@ -11,11 +11,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from migrate.mapping.compile import CompiledMapping
 from migrate.source.extract import KeysetExtractor
+from migrate.target.bulk import BulkLoader
 from migrate.target.loader import ScriptLoader
 
 KIND = "PROFILE_MIGRATE_TEST_BUG"
@@ -33,7 +34,11 @@ def _write(self: ScriptLoader, records: Sequence[Any]) -> NoReturn:
     raise RuntimeError([record.fields for record in records])
 
 
-def _die(self: ScriptLoader, records: Sequence[Any]) -> NoReturn:
+def _restore(self: BulkLoader, batches: Iterable[Any]) -> NoReturn:
+    raise RuntimeError(list(batches))
+
+
+def _die(self: object, records: object) -> NoReturn:
     os._exit(9)
 
 
@@ -48,18 +53,19 @@ def _chatter(self: KeysetExtractor, *arguments: Any) -> Any:
     return chunk
 
 
-BUGS: Mapping[str, tuple[type[Any], str, Callable[..., Any]]] = {
-    "encode": (CompiledMapping, "_record", _encode),
-    "write": (ScriptLoader, "write", _write),
-    "die": (ScriptLoader, "write", _die),
-    "chatter": (KeysetExtractor, "read", _chatter),
+BUGS: Mapping[str, Sequence[tuple[type[Any], str, Callable[..., Any]]]] = {
+    "encode": [(CompiledMapping, "_record", _encode)],
+    "write": [(ScriptLoader, "write", _write), (BulkLoader, "restore", _restore)],
+    "die": [(ScriptLoader, "write", _die), (BulkLoader, "restore", _die)],
+    "chatter": [(KeysetExtractor, "read", _chatter)],
 }
 
 if __name__ == "__main__":
     os.environ[KIND] = sys.argv.pop(1)
 
 if KIND in os.environ:
-    setattr(*BUGS[os.environ[KIND]])
+    for bug in BUGS[os.environ[KIND]]:
+        setattr(*bug)
 
 if __name__ == "__main__":
     from migrate.cli.main import main

@@ -27,7 +27,7 @@ from tests.servers import (
     SqliteDatabase,
     engine_problem,
     load_chinook,
-    local_redis,
+    plain_redis,
 )
 from tests.topologies import RedisCluster, SentinelGroup, cluster, sentinel_group
 
@@ -112,6 +112,40 @@ def redis_server(servers: Servers) -> Iterator[RedisServer]:
     server.close_clients()
 
 
+def _modern(server: RedisServer) -> RedisServer:
+    version = server.client().info("server")["redis_version"]
+    if int(version.split(".")[0]) < 7:
+        # Also where containers are required: one of those has it.
+        pytest.skip(f"Redis {version} is older than 7.0: put a newer redis-server on the PATH")
+    return server
+
+
+@pytest.fixture
+def modern(servers: Servers) -> None:
+    """
+    A local server that reads the payloads that we make.
+    """
+    _modern(servers.redis())
+
+
+@pytest.fixture(
+    params=[
+        "local",
+        *(
+            pytest.param(name, marks=pytest.mark.containers)
+            for name in ("redis-7.0", "redis-8.0", "valkey-8.1")
+        ),
+    ]
+)
+def bulk_redis(request: pytest.FixtureRequest, servers: Servers) -> Iterator[RedisServer]:
+    """
+    An empty Redis 7.0 or later, or Valkey: a server that reads the payloads that we make.
+    """
+    server = _modern(servers.redis(request.param))
+    yield server
+    server.close_clients()
+
+
 @pytest.fixture
 def redis_config(redis_server: RedisServer) -> RedisConfig:
     """
@@ -128,7 +162,7 @@ def redis_fresh() -> Iterator[Callable[..., RedisServer]]:
     made: list[RedisServer] = []
 
     def make(**options: str) -> RedisServer:
-        server = RedisServer.local(local_redis(), **options)
+        server = plain_redis(**options)
         made.append(server)
         server.start()
         return server

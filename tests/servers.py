@@ -196,6 +196,18 @@ def local_redis() -> Path:
         raise Missing(f"{problem.what} {problem.next_step}") from None
 
 
+def plain_redis(**options: str) -> RedisServer:
+    """
+    A Redis for tests that name none: of the image that the environment names, or a local one.
+
+    So that suites which are about something else also run on a server that takes ready payloads.
+    """
+    named = os.environ.get("PROFILE_MIGRATE_TEST_REDIS")
+    if named:
+        return RedisServer.container(named, **options)
+    return RedisServer.local(local_redis(), **options)
+
+
 class Runner(Protocol):
     """
     How a server is run: as a process or as a container. Its port stays the same for life.
@@ -1271,7 +1283,7 @@ class Servers:
         `local` (PATH or embedded), `embedded-6.2`, or a name of `IMAGES`; empty at every call.
         """
         makers: dict[str, Callable[[], RedisServer]] = {
-            "local": lambda: RedisServer.local(local_redis()),
+            "local": plain_redis,
             "embedded-6.2": lambda: RedisServer.local(embedded_redis(), "embedded-6.2"),
         }
         if name not in self._redis:

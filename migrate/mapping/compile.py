@@ -16,6 +16,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from migrate.errors import Problem, SchemaMismatch
+from migrate.mapping.bulk import BulkField, BulkPlan, convert_of, key_check
+from migrate.mapping.bulk_children import gather_of
 from migrate.mapping.children import KEY_KINDS, ChildBinder
 from migrate.mapping.codecs import (
     CODECS,
@@ -482,6 +484,40 @@ class CompiledMapping:
         Whether every field can be turned back into what SQL held.
         """
         return all(field.codec.reversible for field in self.fields)
+
+    def bulk(self) -> BulkPlan | None:
+        """
+        The same for rows that come as lines; None where a record is more than its row's fields.
+        """
+        gathers = [gather_of(child.collection, child.query) for child in self.children]
+        collections = tuple(gather for gather in gathers if gather is not None)
+        if self._extended or len(collections) < len(self.children):
+            return None
+        by_name = {field.name: field for field in self.fields}
+        fields = []
+        for name, (position, _, spelled, head) in zip(self._names, self._plan, strict=True):
+            field = by_name.get(name)
+            if field is None:
+                # A collection, which is never NULL, and whose cell is what it is in the record.
+                fields.append(BulkField(position, spelled, head, None, nullable=False))
+                continue
+            convert = convert_of(field.column.kind, field.codec, self.record)
+            fields.append(BulkField(position, spelled, head, convert, field.column.nullable))
+        literals = [text.encode() for text in self.template.literals]
+        key: list[bytes | int] = [literals[0]]
+        for (position, _), literal in zip(self._key_plan, literals[1:], strict=True):
+            key += (position, literal)
+        kinds = [field.column.kind for field in self.key]
+        return BulkPlan(
+            width=len(self.query.columns) + len(collections),
+            fields=tuple(fields),
+            key=tuple(key),
+            check=key_check(self.template, kinds),
+            seed=self._seed,
+            record=self.record,
+            reserved=(self.reserved.version, self.reserved.digest),
+            collections=collections,
+        )
 
     def shape(self) -> RecordShape:
         """

@@ -43,10 +43,13 @@ class Value:
         spell: Raises Unencodable, or UnicodeEncodeError for a lone surrogate.
 
         read: Raises Undecodable for text that `spell` never gives.
+
+        text: Where it is a JSON string: what makes the bytes in it, before anything is escaped.
     """
 
     spell: Spell
     read: Read
+    text: Callable[..., bytes] | None = None
 
 
 def value_of(kind: Kind, codec: Codec) -> Value:
@@ -74,7 +77,7 @@ def _strings(codec: Codec) -> Value:
     def read(text: str) -> Cell:
         return decode(_string(text).encode())
 
-    return Value(spell, read)
+    return Value(spell, read, encode)
 
 
 def _numbers(codec: Codec, zero: str) -> Value:

@@ -19,6 +19,7 @@ from migrate.model.values import (
     Key,
     KeyRange,
     Outcome,
+    RawPage,
     Receipt,
     Record,
     Reject,
@@ -129,6 +130,37 @@ class Extractor(Protocol):
     def fetch(self, keys: Sequence[Key]) -> Chunk:
         """
         The rows with these keys that exist and pass the filter, in any order.
+        """
+
+    def close(self) -> None:
+        """
+        Give the connections back.
+        """
+
+
+class BulkExtractor(Protocol):
+    """
+    Reads the same rows as an `Extractor`, as lines of bytes that nobody takes apart unless asked.
+    """
+
+    def read(self, within: KeyRange, after: Key | None, limit: int) -> RawPage:
+        """
+        The next rows of a range, as `Extractor.read` finds them.
+
+        Returns:
+            At most `limit` rows; no rows means that the range has no more.
+        """
+
+    def keys(self, page: RawPage, positions: Sequence[int]) -> Sequence[Key]:
+        """
+        Keys of some rows of a page.
+        """
+
+    def chunk(self, page: RawPage, positions: Sequence[int]) -> Chunk:
+        """
+        Some rows of a page as `Extractor.read` gives them: cells, keys, versions and faults.
+
+        Nothing is read again: it is the snapshot of the page.
         """
 
     def close(self) -> None:
@@ -285,6 +317,7 @@ class Clock(Protocol):
 
 
 __all__ = [
+    "BulkExtractor",
     "Checkpoints",
     "ChildQuery",
     "Clock",

@@ -20,6 +20,10 @@ DEFAULT_MAPPINGS = "mappings/"
 """Folder of the mapping files, relative to the folder of migrate.yaml."""
 
 
+DEFAULT_BULK = True
+"""Ready payloads where that is possible."""
+
+
 class Topology(StrEnum):
     """
     How the servers of one Redis instance belong together.
@@ -213,6 +217,8 @@ class Settings:
     The whole configuration, merged from flags, environment, file and defaults.
 
     Args:
+        bulk: Write ready payloads where that is possible; otherwise every record by the script.
+
         origin: Where each setting that is no default came from: flag, variable or file:line.
 
         secrets: Every secret in it, for the redactor.
@@ -224,5 +230,6 @@ class Settings:
     mappings: str
     throttle: ThrottleConfig = ThrottleConfig()
     gates: GatesConfig = GatesConfig()
+    bulk: bool = DEFAULT_BULK
     origin: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()

@@ -166,6 +166,39 @@ class Chunk:
     faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
+class RawPage(NamedTuple):
+    """
+    Rows read at once as lines of bytes, in the source's key order, from one snapshot.
+
+    Its repr shows the last key, never a line.
+
+    Args:
+        lines: One a row: the cells in the order of the columns that were asked for, as `lines` of
+            the model spells them, and then one of each collection. A row that only `chunk` can
+            judge has a line that is no UTF-8.
+
+        generation: Of the capture at the time of the snapshot; 0 without capture.
+
+        last: Key of the last row; None where there is no row.
+
+        versioned: The last cell of each line is the row's version, and no column.
+
+        held: What the reader keeps of the page for `keys` and `chunk`; nobody else looks at it.
+
+        below: The same of the rows of collections.
+    """
+
+    lines: list[bytes]
+    generation: int = 0
+    last: Key | None = None
+    versioned: bool = False
+    held: Any = None
+    below: Any = None
+
+    def __repr__(self) -> str:
+        return f"RawPage({len(self.lines)} lines, {self.generation}, {self.last!r})"
+
+
 class RecordType(StrEnum):
     """
     What a record is in Redis.

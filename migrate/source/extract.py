@@ -150,9 +150,10 @@ class Statements:
             for number, read in enumerate(self.reads)
         ]
         if self.relation.control:
-            generation = self.generation()
-            version = self._version(rows, generation)
-            columns += [generation.label("generation"), version.label("version")]
+            columns += [
+                self.generation().label("generation"),
+                self.version(rows).label("version"),
+            ]
         return sa.select(*columns).select_from(rows).where(*self.rows(rows))
 
     def generation(self) -> sa.ScalarSelect[Any]:
@@ -163,9 +164,10 @@ class Statements:
             sa.select(CTL.c.generation).where(CTL.c.mapping == self.query.mapping).scalar_subquery()
         )
 
-    def _version(
-        self, source: sa.FromClause, generation: sa.ScalarSelect[Any]
-    ) -> sa.ColumnElement[str]:
+    def version(self, source: sa.FromClause) -> sa.ColumnElement[str]:
+        """
+        The version of each row, NULL where this mapping has no capture.
+        """
         pk = pk_text(
             [
                 self.dialect.key_text(self.relation, column, expression)
@@ -186,7 +188,7 @@ class Statements:
             .scalar_subquery()
         )
         block = sa.literal_column(str(_BLOCK), sa.BigInteger())
-        return sa.cast(generation * block + sa.func.coalesce(folded, 0) + marks, sa.Text())
+        return sa.cast(self.generation() * block + sa.func.coalesce(folded, 0) + marks, sa.Text())
 
     def page(self, *, low: bool, high: bool) -> sa.Select[Any]:
         """
@@ -212,7 +214,14 @@ class Statements:
         """
         Conditions on the key as a whole, in the server's own order.
         """
-        key = self.key_of(source)
+        return self.between(self.key_of(source), low=low, high=high)
+
+    def between(
+        self, key: Sequence[sa.ColumnElement[Any]], *, low: bool, high: bool
+    ) -> list[sa.ColumnElement[bool]]:
+        """
+        The same on other columns that hold keys.
+        """
         found: list[sa.ColumnElement[bool]] = []
         if low:
             found.append(self._beyond(key, self._bound("low"), included=False))
@@ -495,6 +504,26 @@ class KeysetExtractor:
             return int(connection.execute(statement).scalar_one())
 
         return self._run(work)
+
+    @property
+    def collections(self) -> Children | None:
+        """
+        Those of the query, bound to the same tables as `statements`.
+        """
+        return self._children
+
+    @property
+    def statements(self) -> Statements:
+        """
+        The statements as the tables of capture are now; others when those come or go.
+        """
+        return self._sql
+
+    def run(self, work: Callable[[sa.Connection, Statements], T]) -> T:
+        """
+        The result of `work` with the statements of now, if the table was unchanged until its end.
+        """
+        return self._run(lambda connection: work(connection, self._sql))
 
     def problems(self) -> list[str]:
         """

@@ -7,6 +7,7 @@ texts, parts of dates by name), and what comes is spelled as a cell by rules of 
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ class PlainReader:
         """
         Columns that are read by the same text as the backfill's, because of their types.
         """
-        return [read.column.name for read in self._query.columns if not _is_other(read)]
+        return [read.column.name for read in self._query.columns if not is_other(read)]
 
     def cells(self, keys: Sequence[Key]) -> dict[Key, tuple[Cell, ...]]:
         """
@@ -162,7 +163,7 @@ class PlainReader:
         fallback = self._fallback([row[width:] for row in raw])
         return {
             key: tuple(
-                self._spell(one.column, value) if _is_other(one) else before[at]
+                self._spell(one.column, value) if is_other(one) else before[at]
                 for at, (one, value) in enumerate(
                     zip(self._query.columns, row[width:], strict=True)
                 )
@@ -189,7 +190,7 @@ class PlainReader:
         return statement
 
     def _select(self, read: ColumnRead, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        if _is_other(read):
+        if is_other(read):
             return self._expression(read.column, column)
         return self._dialect.cell(self._relation, read, column)
 
@@ -197,7 +198,7 @@ class PlainReader:
         """
         The cells of columns that are not read another way, and nothing in the others.
         """
-        places = [at for at, one in enumerate(self._query.columns) if not _is_other(one)]
+        places = [at for at, one in enumerate(self._query.columns) if not is_other(one)]
         if not places:
             return [()] * len(rows)
         decode = self._dialect.decoder([self._query.columns[at] for at in places])
@@ -319,7 +320,10 @@ def filled_up(keys: Sequence[Key]) -> Sequence[Key]:
     return [*keys, *[keys[-1]] * (-len(keys) % KEYS_ALIKE)] if keys else keys
 
 
-def _is_other(read: ColumnRead) -> bool:
+def is_other(read: ColumnRead) -> bool:
+    """
+    Whether a column is read a second way.
+    """
     return read.column.kind in INDEPENDENT and not read.verbatim
 
 
@@ -351,13 +355,13 @@ def _from_postgresql(column: Column, value: Any) -> Cell:
 # --- MariaDB and MySQL ---------------------------------------------------------------------------
 
 
-def _mysql(column: Column, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def mysql_expression(column: Column, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """
-    Digits of texts and binary values, and parts of dates and times by their names.
+    Digits of texts, Base64 of binary values, and parts of dates and times by their names.
     """
     match column.kind:
         case Kind.BYTES:
-            return sa.func.hex(value)
+            return sa.func.to_base64(value)
         case Kind.TEXT | Kind.ENUM | Kind.JSON | Kind.UUID:
             return sa.func.hex(sa.cast(value, mysql.CHAR(charset="utf8mb4")))
         case Kind.DATE:
@@ -378,7 +382,7 @@ def _from_mysql(column: Column, value: Any) -> Cell:
     text = value.decode() if isinstance(value, bytes) else str(value)
     match column.kind:
         case Kind.BYTES:
-            return bytes.fromhex(text)
+            return binascii.a2b_base64(text)
         case Kind.TEXT | Kind.ENUM | Kind.JSON | Kind.UUID:
             return bytes.fromhex(text).decode()
         case Kind.TIMESTAMPTZ:
@@ -485,6 +489,6 @@ _Way = tuple[
 _WAYS: Mapping[str, _Way] = {
     "sqlite": (_sqlite, _from_sqlite),
     "postgresql": (_postgresql, _from_postgresql),
-    "mysql": (_mysql, _from_mysql),
-    "mariadb": (_mysql, _from_mysql),
+    "mysql": (mysql_expression, _from_mysql),
+    "mariadb": (mysql_expression, _from_mysql),
 }

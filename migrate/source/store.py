@@ -5,7 +5,7 @@ The source as the rest of the program sees it: reflect, count, sample, read; nev
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,10 +15,13 @@ from migrate.model.events import Notify, silent
 from migrate.model.ports import Query
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Chunk, Table
+from migrate.source.bulk import LineExtractor
+from migrate.source.child_lines import Gather
 from migrate.source.connect import Connections
 from migrate.source.dialects.base import Relation, SourceFacts
 from migrate.source.extract import KeysetExtractor
 from migrate.source.plain import PlainReader
+from migrate.source.plain_pages import FieldPages
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,40 @@ class SqlSource:
         """
         return KeysetExtractor(self.connections, query, table)
 
+    def bulk(
+        self, query: Query, table: Table, gathers: Sequence[Gather] = ()
+    ) -> LineExtractor | None:
+        """
+        A reader of the same rows as lines; None for some queries with children (see `no_bulk`).
+
+        Args:
+            gathers: What makes a cell of the rows of each of the query's children.
+
+        Raises:
+            SchemaDrift: The table is not what it was when `table` was reflected.
+        """
+        if self.no_bulk(query) or len(gathers) < len(query.children):
+            return None
+        return LineExtractor(self.extractor(query, table), query, gathers)
+
+    def no_bulk(self, query: Query) -> str:
+        """
+        Why rows of this query do not come as lines, in words; empty where they do.
+        """
+        nested = any(child.children for child in query.children)
+        return "a record has rows of children of child tables" if nested else ""
+
     def plain(self, query: Query) -> PlainReader:
         """
         A reader of the same rows by other expressions, for a verification.
         """
         return PlainReader(self.connections, query)
+
+    def fields(self, query: Query, extractor: KeysetExtractor) -> FieldPages:
+        """
+        A reader of whole pages by those other expressions, over the extractor of the same query.
+        """
+        return FieldPages(extractor, query)
 
     def count(self, query: Query, *, estimate: bool = False) -> int:
         """

@@ -156,9 +156,16 @@ class Stand:
         """
         The outcome of the whole table of values; made once.
         """
+        self.fill()
+        assert self._values is not None
+        return self._values
+
+    def fill(self) -> None:
+        """
+        Make the table of values, unless it is there.
+        """
         if self._values is None:
             self._values = _values(self)
-        return self._values
 
     def sorts(self) -> dict[str, Sort]:
         """
@@ -200,7 +207,7 @@ def _values(stand: Stand) -> Values:
             script.append(_insert(ids[name, case], {**good, name: value.sql}))
             script.append(_insert(ids[name, case] + 1, good))
     stand.database.execute(";\n".join(script))
-    project = stand.project("values", _mapping_of_values(sorts))
+    project = stand.project("values", mapping_of_sorts(sorts))
     paged, changed = _paged(stand.source, project)
     filled = backfilled(project, stand.redis())
     shown = {name: sort.shown for name, sort in sorts.items()}
@@ -211,7 +218,10 @@ def _insert(number: int, cells: Mapping[str, str]) -> str:
     return f"INSERT INTO awkward VALUES ({number}, {', '.join(cells.values())})"
 
 
-def _mapping_of_values(sorts: Mapping[str, Sort]) -> str:
+def mapping_of_sorts(sorts: Mapping[str, Sort]) -> str:
+    """
+    The mapping file of the table of values.
+    """
     fields = "".join(f"  {name}: {{{sort.options}}}\n" for name, sort in sorts.items())
     return (
         "version: 1\nname: t\nsource: {table: awkward, key: [id]}\n"

@@ -5,8 +5,7 @@ The collection of awkward values and schemas, on every server with every driver 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,37 +30,10 @@ from tests.awkward.running import (
     unlike,
 )
 from tests.project import Project
-from tests.servers import PostgresDatabase, RedisServer, Servers, SqliteDatabase
+from tests.servers import PostgresDatabase, RedisServer, SqliteDatabase
 
 LEAST = 120
 """Cases of each dialect."""
-
-Stands = Callable[[str], Stand]
-
-
-@pytest.fixture(scope="module")
-def stands(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stands]:
-    """
-    The servers with their databases, each made when it is first asked for.
-    """
-    with ExitStack() as stack:
-        made: dict[str, Stand] = {}
-
-        def stand(name: str) -> Stand:
-            if name not in made:
-                folder: Path = tmp_path_factory.mktemp("awkward")
-                made[name] = Stand(name, servers, folder, stack)
-            return made[name]
-
-        yield stand
-
-
-@pytest.fixture
-def stand(request: pytest.FixtureRequest, stands: Stands) -> Stand:
-    """
-    The server of one case.
-    """
-    return stands(request.param)
 
 
 def _cases(table: str) -> list[Any]:

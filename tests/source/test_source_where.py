@@ -21,6 +21,7 @@ from migrate.model.filter import (
     Negation,
     Truth,
 )
+from migrate.model.values import KeyRange
 from migrate.source.store import SqlSource
 from tests.servers import Database
 from tests.source.reading import query_of, read_all, reader
@@ -93,15 +94,19 @@ def people(source: Database) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_filter_selects_the_rows_it_means(opened: SqlSource, case: str) -> None:
     """
-    The same rows from every dialect: in pages, in counts and in boundaries.
+    The same rows from every dialect: in pages, as lines, in counts and in boundaries.
     """
     where, expected = CASES[case]
     table = opened.reflect(None, "people")
     assert table is not None
 
     found = read_all(reader(opened, "people", where=where), 2)
+    bulk = opened.bulk(query_of(table, where=where), table)
+    assert bulk is not None
+    page = bulk.read(KeyRange(), None, 10)
 
     assert [int(str(key[0])) for key in found.keys] == expected
+    assert [int(line.split(b"\t")[0]) for line in page.lines] == expected
     assert opened.count(query_of(table, where=where)) == len(expected)
     ranges = reader(opened, "people", where=where).split(2)
     assert len(ranges) == min(2, len(expected))

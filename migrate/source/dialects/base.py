@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from migrate.model.filter import Constant
 from migrate.model.settings import SourceConfig
-from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Table
+from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Kind, Table
 
 Raw = Sequence[Any]
 """One row as the driver gives it."""
@@ -82,6 +83,99 @@ class Relation:
     charsets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     ordered: Sequence[tuple[str, ...]] = ()
     lockable: bool = True
+
+
+class Fetched(NamedTuple):
+    """
+    A page as the server spelled it.
+
+    Args:
+        keys: Key columns of each row as `Dialect.keyer` takes them, where no line has them.
+
+        rows: By position what `Dialect.decoder` takes and then more, of rows that have no line.
+    """
+
+    lines: list[bytes]
+    keys: Sequence[Raw] = ()
+    rows: Mapping[int, Raw] = MappingProxyType({})
+
+
+class TooMuch(Exception):
+    """
+    Lines are more than memory may hold; the connection is as it was.
+    """
+
+
+class Lines(Protocol):
+    """
+    How a server spells whole rows of some columns as lines (`migrate.model.lines`).
+
+    A cell that begins with `UNJUDGED` holds what the server has instead of the cell's own text.
+    """
+
+    def columns(
+        self, source: sa.FromClause, version: sa.ColumnElement[str] | None
+    ) -> list[sa.ColumnElement[Any]]:
+        """
+        What to select, so that `fetch` gives lines that end in the version, if there is one.
+        """
+
+    def behind(self, front: Lines, source: sa.FromClause, cells: int) -> Lines:
+        """
+        The same with the cells of other lines of this dialect in front, from another table.
+
+        Args:
+            cells: How many those are.
+        """
+
+    def fetch(
+        self,
+        connection: sa.Connection,
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
+        most: int | None = None,
+    ) -> Fetched | None:
+        """
+        All rows of a statement; None where the page has to be read the plain way.
+
+        Args:
+            most: Bytes of the lines at most.
+
+        Raises:
+            TooMuch: They are more than that.
+        """
+
+    def cell(self, at: int, text: bytes) -> Cell:
+        """
+        The neutral cell of one column that is not NULL; not asked of rows that `fetch` gave.
+
+        Raises:
+            Misfit: It is none.
+        """
+
+    def key(self, cells: Sequence[bytes | None]) -> Raw:
+        """
+        The key columns of a line as `Dialect.keyer` takes them; not asked where `fetch` gave them.
+        """
+
+
+UNJUDGED = b"\xff"
+"""Never part of a text in UTF-8, so that nobody takes such a line for a record."""
+
+
+def places_of(reads: Sequence[ColumnRead], key: Sequence[Column]) -> list[int | None]:
+    """
+    Where the cell of each key column is; verbatim is as good, but for bytes that are spelled twice.
+    """
+    found: list[int | None] = []
+    for column in key:
+        wanted = [
+            at
+            for at, read in enumerate(reads)
+            if read.column == column and not (read.verbatim and column.kind is Kind.BYTES)
+        ]
+        found.append(wanted[0] if wanted else None)
+    return found
 
 
 class Dialect(Protocol):
@@ -170,6 +264,13 @@ class Dialect(Protocol):
         What to select for a column.
         """
 
+    def lines(
+        self, relation: Relation, reads: Sequence[ColumnRead], key: Sequence[Column]
+    ) -> Lines | None:
+        """
+        How the server itself spells rows as lines; None where it would be no faster, or not exact.
+        """
+
     def decoder(self, reads: Sequence[ColumnRead]) -> Callable[[Sequence[Raw]], Decoded]:
         """
         Turns raw rows of exactly these columns into neutral cells.
@@ -195,6 +296,13 @@ class Dialect(Protocol):
     ) -> sa.ColumnElement[str]:
         """
         The text of a key column in SQL, equal to the text of its key part in Python.
+        """
+
+    def told_apart(
+        self, relation: Relation, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[Any]:
+        """
+        What orders values that the column's own order holds for equal although they are not alike.
         """
 
     def usable(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ from migrate.source.dialects.base import (
     Raw,
     Relation,
     SourceFacts,
+    places_of,
 )
 from migrate.source.dialects.mysql_cells import (
     NO_TEXT,
@@ -39,6 +41,7 @@ from migrate.source.dialects.mysql_cells import (
     labels_of,
     type_name,
 )
+from migrate.source.dialects.mysql_lines import ConcatLines, bare, binary, bytes_of, direct, exact
 
 CONNECT_TIMEOUT_S = 10
 """For one attempt to connect, unless the URL says otherwise."""
@@ -361,6 +364,38 @@ class MySQL:
         charset, _ = relation.charsets.get(read.column.name, (CHARSET, ""))
         return column if charset in EXACT_CHARSETS else _checked(column, charset)
 
+    def lines(
+        self, relation: Relation, reads: Sequence[ColumnRead], key: Sequence[Column]
+    ) -> ConcatLines | None:
+        """
+        One text a row; None for columns whose cells the server has no way to spell.
+        """
+        if not all(map(exact, reads)):
+            return None
+
+        def text(read: ColumnRead, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+            charset, _ = relation.charsets.get(read.column.name, (None, ""))
+            cell = self.cell(relation, read, column)
+            if cell is column and direct(read.column, charset):
+                return bytes_of(cell)
+            return binary(cell) if charset is None or charset in EXACT_CHARSETS else cell
+
+        places = [
+            place for place in places_of(reads, key) if place is not None and bare(reads[place])
+        ]
+        within = len(places) == len(key)
+        beside = () if within else tuple(key)
+        return ConcatLines(
+            tuple(reads),
+            tuple(partial(text, read) for read in reads),
+            tuple(places),
+            tuple(
+                (column.name, partial(self.cell, relation, ColumnRead(column))) for column in beside
+            ),
+            self.fetch,
+            len(reads) + relation.control,
+        )
+
     def decoder(self, reads: Sequence[ColumnRead]) -> Callable[[Sequence[Raw]], Decoded]:
         """
         Turns each column's bytes into cells.
@@ -440,6 +475,14 @@ class MySQL:
             return sa.func.lower(sa.func.hex(expression), type_=sa.Text())
         text = sa.cast(expression, mysql.CHAR(charset=CHARSET))
         return sa.type_coerce(sa.cast(text, mysql.BINARY()), sa.Text())
+
+    def told_apart(
+        self, relation: Relation, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[Any]:
+        """
+        The bytes of the server's text: most collations hold `a` and `A` for equal, or `a` and `a `.
+        """
+        return bytes_of(expression)
 
     def usable(
         self, column: Column, expression: sa.ColumnElement[Any]

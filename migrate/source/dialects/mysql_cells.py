@@ -82,7 +82,7 @@ def converter(read: ColumnRead) -> Callable[[Sequence[Value]], Converted]:
     """
     How to turn the values of one column into cells.
     """
-    spell = _spelling(read)
+    spell = spelling(read)
     if spell is None:
         return lambda values: (values, {})
     name = read.column.name
@@ -96,7 +96,10 @@ def converter(read: ColumnRead) -> Callable[[Sequence[Value]], Converted]:
     return convert
 
 
-def _spelling(read: ColumnRead) -> Callable[[bytes], str] | None:
+def spelling(read: ColumnRead) -> Callable[[bytes], str] | None:
+    """
+    What makes a cell of a value; None where the value is one. Raises `Misfit`.
+    """
     name = type_name(read.column)
     if read.column.kind is Kind.BYTES:
         return bytes.hex if read.verbatim else None

@@ -18,7 +18,16 @@ from migrate.errors import InvalidInput
 from migrate.model.filter import Constant, Literal
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Column, ColumnRead, Key, KeyPart, Kind, Table
-from migrate.source.dialects.base import PORTION, Decoded, Keyed, Raw, Relation, SourceFacts
+from migrate.source.dialects.base import (
+    PORTION,
+    Decoded,
+    Keyed,
+    Raw,
+    Relation,
+    SourceFacts,
+    places_of,
+)
+from migrate.source.dialects.postgresql_lines import CopyLines
 
 CONNECT_TIMEOUT_S = 10
 """For one attempt to connect, unless the URL says otherwise."""
@@ -97,6 +106,16 @@ _OUTPUT: Mapping[str, str] = {
 Types whose cast to text says something else than the server prints: padding lost, mask added, or an
 encoding named that the text is no longer in.
 """
+
+_COPIED = frozenset(
+    [
+        *("smallint", "integer", "bigint", "oid", "numeric", "real", "double precision"),
+        *("text", "character varying", "date", "interval", "uuid", "json", "jsonb"),
+        *("time without time zone", "time with time zone"),
+        *("timestamp without time zone", "timestamp with time zone"),
+    ]
+)
+"""Types of the server that are cast to text by their own output function, as COPY prints them."""
 
 _NUMBERS = frozenset({Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT})
 
@@ -421,6 +440,24 @@ class PostgreSQL:
             return column
         return _printed(relation, read.column, column)
 
+    def lines(
+        self, relation: Relation, reads: Sequence[ColumnRead], key: Sequence[Column]
+    ) -> CopyLines | None:
+        """
+        COPY of the same texts; without a cast where the type's own output is what a cast says.
+        """
+        places = [place for place in places_of(reads, key) if place is not None]
+        if len(places) < len(key):
+            return None
+
+        def spelled(read: ColumnRead, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+            if read.column.kind is Kind.BYTES and not read.verbatim:
+                return sa.func.encode(column, "hex", type_=sa.Text())
+            plain = relation.bind_types[read.column.name] in _COPIED
+            return column if plain else _printed(relation, read.column, column)
+
+        return CopyLines(tuple(reads), tuple(places), spelled)
+
     def decoder(self, reads: Sequence[ColumnRead]) -> Callable[[Sequence[Raw]], Decoded]:
         """
         Raw rows are cells already.
@@ -459,6 +496,14 @@ class PostgreSQL:
         if column.kind is Kind.BYTES:
             return sa.func.encode(expression, "hex", type_=sa.Text())
         return _printed(relation, column, expression)
+
+    def told_apart(
+        self, relation: Relation, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[Any]:
+        """
+        The bytes of the server's text, by which 1.0 and 1.00 are two, and so are `a` and `A`.
+        """
+        return sa.collate(_printed(relation, column, expression), "C")
 
     def usable(
         self, column: Column, expression: sa.ColumnElement[Any]

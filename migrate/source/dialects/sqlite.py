@@ -10,7 +10,8 @@ import re
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from functools import partial
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -23,7 +24,15 @@ from migrate.errors import InvalidInput
 from migrate.model.filter import Constant
 from migrate.model.settings import SourceConfig
 from migrate.model.values import Cell, Column, ColumnRead, Fault, Key, KeyPart, Kind, Table
-from migrate.source.dialects.base import PORTION, Decoded, Keyed, Raw, Relation, SourceFacts
+from migrate.source.dialects.base import (
+    PORTION,
+    Decoded,
+    Keyed,
+    Raw,
+    Relation,
+    SourceFacts,
+    places_of,
+)
 from migrate.source.dialects.sqlite_cells import (
     KEY_SPELLINGS,
     Undecoded,
@@ -31,6 +40,7 @@ from migrate.source.dialects.sqlite_cells import (
     kind_of,
     scale_of,
 )
+from migrate.source.dialects.sqlite_lines import AT_ONCE, StoredLines
 from migrate.source.retry import TroubleKind, classify
 
 BUSY_TIMEOUT_S = 5.0
@@ -282,14 +292,18 @@ class SQLite:
             driver.text_factory = str
 
     def portions(
-        self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        statement: sa.Select[Any],
+        parameters: Mapping[str, Any],
+        at_once: int = PORTION,
     ) -> Iterator[Sequence[Raw]]:
         """
         Rows as the driver steps to them; from a text that is not UTF-8 on by the marking decoder.
         """
         given = 0
         try:
-            for rows in _stream(connection, statement, parameters):
+            for rows in _stream(connection, statement, parameters, at_once):
                 yield rows
                 given += len(rows)
         except (sqlite3.Error, sa.exc.DBAPIError) as exc:
@@ -302,7 +316,7 @@ class SQLite:
         driver.text_factory = _careful
         try:
             # The same snapshot and order: what was handed over is passed by.
-            for rows in _stream(connection, statement, parameters):
+            for rows in _stream(connection, statement, parameters, at_once):
                 yield rows[given:]
                 given = max(0, given - len(rows))
         finally:
@@ -315,6 +329,24 @@ class SQLite:
         The value as it is stored.
         """
         return column
+
+    def lines(
+        self, relation: Relation, reads: Sequence[ColumnRead], key: Sequence[Column]
+    ) -> StoredLines:
+        """
+        What is stored, looked at column by column.
+        """
+        places = places_of([ColumnRead(read.column) for read in reads], key)
+        beside = [column.name for column, place in zip(key, places, strict=True) if place is None]
+        behind = iter(range(len(reads), len(reads) + len(beside)))
+        return StoredLines(
+            tuple(reads),
+            tuple(map(converter, reads)),
+            tuple(next(behind) if place is None else place for place in places),
+            tuple(beside),
+            self.keyer(key),
+            partial(self.portions, at_once=AT_ONCE),
+        )
 
     def decoder(self, reads: Sequence[ColumnRead]) -> Callable[[Sequence[Raw]], Decoded]:
         """
@@ -345,10 +377,10 @@ class SQLite:
         spelled = any(column.kind in KEY_SPELLINGS for column in columns)
 
         def keys(rows: Sequence[Raw]) -> Keyed:
-            types = {type(part) for row in rows for part in row}
+            types = set(map(type, chain.from_iterable(rows)))
             plain = types <= {int, str} and not spelled
             if plain or (types == {bytes} and all(wanted)):
-                return [tuple(row) for row in rows], {}
+                return list(map(tuple, rows)), {}
             found: list[Key] = []
             faults: dict[int, Fault] = {}
             for position, row in enumerate(rows):
@@ -390,6 +422,14 @@ class SQLite:
         if column.kind is Kind.BYTES:
             return sa.func.lower(sa.func.hex(expression), type_=sa.Text())
         return sa.cast(expression, sa.Text())
+
+    def told_apart(
+        self, relation: Relation, column: Column, expression: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[Any]:
+        """
+        The digits of its text, whatever the collation; 1 and 1.0 are two.
+        """
+        return sa.func.hex(expression)
 
     def usable(
         self, column: Column, expression: sa.ColumnElement[Any]
@@ -474,12 +514,15 @@ def _fetch(
 
 
 def _stream(
-    connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
+    connection: sa.Connection,
+    statement: sa.Select[Any],
+    parameters: Mapping[str, Any],
+    at_once: int,
 ) -> Iterator[Sequence[Raw]]:
     result = connection.execute(statement, parameters)
     try:
         cursor: Any = result.cursor
-        while rows := cursor.fetchmany(PORTION):
+        while rows := cursor.fetchmany(at_once):
             yield rows
     finally:
         result.close()

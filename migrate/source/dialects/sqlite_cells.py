@@ -66,18 +66,34 @@ def converter(read: ColumnRead) -> Callable[[Sequence[Any]], Converted]:
     kind = Kind.TEXT if read.verbatim else read.column.kind
     spell = _verbatim if read.verbatim else partial(_SPELLS[kind], read.column)
     plain = _PLAIN.get(kind, frozenset())
+    stored, whole = _WHOLES.get(kind, (frozenset(), _unknown))
     name = read.column.name
 
     def convert(values: Sequence[Any]) -> Converted:
         types = set(map(type, values))
+        absent = type(None) in types
         types.discard(type(None))
         if types <= plain:
             return values, {}
-        if kind is Kind.INTEGER and types == {int}:
-            return [None if value is None else str(value) for value in values], {}
-        return each(values, spell, name)
+        if types <= stored:
+            given = [value for value in values if value is not None] if absent else values
+            cells = whole(read.column, given)
+            if cells is not None:
+                return _woven(cells, values) if absent else cells, {}
+        try:
+            return [None if value is None else spell(value) for value in values], {}
+        except Misfit:
+            return each(values, spell, name)
 
     return convert
+
+
+def _woven(cells: Sequence[str], values: Sequence[Any]) -> list[str | None]:
+    """
+    The cells, with NULL where it was.
+    """
+    left = iter(cells)
+    return [None if value is None else next(left) for value in values]
 
 
 _PLAIN: Mapping[Kind, frozenset[type]] = {
@@ -87,6 +103,109 @@ _PLAIN: Mapping[Kind, frozenset[type]] = {
     Kind.BYTES: frozenset({bytes}),
 }
 """Storage that is a cell already."""
+
+
+# --- whole columns ------------------------------------------------------------------------------
+
+_EXACT_DIGITS = 15
+"""No two decimals of so many digits are the same float."""
+
+_PLAIN_BELOW = 1e15
+"""Floats below it are printed as Python prints them, but for `.0` at the end."""
+
+
+def _unknown(column: Column, values: Sequence[Any]) -> None:
+    """
+    No short way.
+    """
+
+
+def _integers(column: Column, values: Sequence[int]) -> list[str]:  # noqa: ARG001
+    return list(map(str, values))
+
+
+def _decimals(column: Column, values: Sequence[float]) -> list[str] | None:
+    """
+    Printed with the declared digits; only if each is read back as the same float.
+
+    Of so few digits there is no other text of the same float, and so no shorter one.
+    """
+    scale = column.scale
+    if scale is None or scale >= _EXACT_DIGITS:
+        return None
+    bound = 10 ** (_EXACT_DIGITS - scale)
+    if min(values) <= -bound or max(values) >= bound:
+        return None
+    texts = list(map(f"%.{scale}f".__mod__, values))
+    return texts if list(map(float, texts)) == list(values) else None
+
+
+def _floats(column: Column, values: Sequence[float]) -> list[str] | None:  # noqa: ARG001
+    if min(values) <= -_PLAIN_BELOW or max(values) >= _PLAIN_BELOW:
+        return None
+    return [text.removesuffix(".0") for text in map(repr, values)]
+
+
+def _booleans(column: Column, values: Sequence[int]) -> list[str] | None:  # noqa: ARG001
+    return [_TRUTHS[value] for value in values] if {0, 1}.issuperset(values) else None
+
+
+def _dates(column: Column, values: Sequence[str]) -> Sequence[str] | None:
+    # There are few days, and most occur again and again.
+    try:
+        for text in set(values):
+            _date(column, text)
+    except Misfit:
+        return None
+    return values
+
+
+def _timestamps(column: Column, values: Sequence[str]) -> Sequence[str] | None:  # noqa: ARG001
+    return values if _all_exist(values, _CANONICALS) else None
+
+
+def _timestamptzs(column: Column, values: Sequence[str]) -> Sequence[str] | None:  # noqa: ARG001
+    return [value[:-3] for value in values] if _all_exist(values, _CANONICALS_UTC) else None
+
+
+_CANONICALS = re.compile(rf"(?:{_CANONICAL.pattern}\n)*+")
+_CANONICALS_UTC = re.compile(rf"(?:{_CANONICAL_UTC.pattern}\n)*+")
+
+
+def _all_exist(values: Sequence[str], forms: re.Pattern[str]) -> bool:
+    """
+    `_exists` of every value: one look at all of them for the form, and one each for the moment.
+    """
+    if not forms.fullmatch("\n".join(values) + "\n"):
+        return False
+    try:
+        # Refuses a value that holds two moments in two lines as well.
+        for _ in map(datetime.fromisoformat, values):
+            pass
+    except ValueError:
+        return False
+    return True
+
+
+_Whole = Callable[[Column, Sequence[Any]], Sequence[str] | None]
+
+_WHOLES: Mapping[Kind, tuple[frozenset[type], _Whole]] = {
+    Kind.INTEGER: (frozenset({int}), _integers),
+    Kind.DECIMAL: (frozenset({int, float}), _decimals),
+    Kind.FLOAT: (frozenset({float}), _floats),
+    Kind.BOOLEAN: (frozenset({int}), _booleans),
+    Kind.DATE: (frozenset({str}), _dates),
+    Kind.TIMESTAMP: (frozenset({str}), _timestamps),
+    Kind.TIMESTAMPTZ: (frozenset({str}), _timestamptzs),
+}
+"""
+By storage what makes cells of a column at once, as `_SPELLS` does one by one.
+
+None means that some value has to be looked at by itself. No value is NULL, and there is one.
+"""
+
+
+# --- single values ------------------------------------------------------------------------------
 
 
 def _wrong(column: Column, value: object) -> Misfit:
