@@ -79,6 +79,7 @@ ledger: {url: "postgresql://ledger-host/ledger", retry_for: 2m}
 mappings: mappings/
 throttle: {rows_per_second: 500, redis_memory: 75%, redis_latency_ms: 2.5, pause_file: pause}
 gates: {verification_max_age: 2d, read_p99_ms: 3, redis_memory: 50%, lag_s: 1, soak: none}
+bulk: off
 """)
 
     settings = load(path, {"REDIS_PASSWORD": "from-the-environment"})
@@ -116,7 +117,22 @@ gates: {verification_max_age: 2d, read_p99_ms: 3, redis_memory: 50%, lag_s: 1, s
     assert settings.mappings == "mappings"
     assert settings.throttle == ThrottleConfig(500, 0.75, 2.5, "pause")
     assert settings.gates == GatesConfig(2 * 86400.0, 3.0, 0.5, 1.0, 0.0)
+    assert settings.bulk is False
     assert settings.secrets == (source_password, redis_password)
+
+
+def test_bulk_is_auto_or_off(write: Write) -> None:
+    """
+    By the file and by a flag; anything else is refused with the words that are known.
+    """
+    assert load(write(MINIMAL + "bulk: auto\n"), {}).bulk
+    assert not load(write(MINIMAL), {}, {"bulk": "off"}).bulk
+    assert load(write(MINIMAL + "bulk: off\n"), {}, {"bulk": "auto"}).bulk
+    for text, flags in (("bulk: on\n", {}), ("bulk: true\n", {}), ("", {"bulk": "yes"})):
+        with pytest.raises(InvalidFiles) as caught:
+            load(write(MINIMAL + text), {}, flags)
+        [problem] = caught.value.problems
+        assert "auto" in problem.fix or "auto" in problem.message
 
 
 def test_what_is_left_out_has_the_default_of_the_model(write: Write, tmp_path: Path) -> None:
@@ -127,6 +143,7 @@ def test_what_is_left_out_has_the_default_of_the_model(write: Write, tmp_path: P
 
     assert settings.throttle == ThrottleConfig()
     assert settings.gates == GatesConfig()
+    assert settings.bulk is True
     assert settings.redis["target"] == RedisConfig("target", nodes=(Node("cache", 6379),))
     assert settings.ledger.database == str(tmp_path / ".profile-migrate/ledger.db")
     assert settings.mappings == "mappings"

@@ -417,6 +417,39 @@ def test_a_slow_log_that_keeps_values_is_a_warning(
     assert examine(people)["target.slowlog"]["result"] == "warning"
 
 
+def test_bulk_is_tried(people: Project, redis_server: RedisServer) -> None:
+    """
+    Doctor says whether records are written as payloads, and what a user lacks for it.
+    """
+    modern = not redis_server.client().info("server")["redis_version"].startswith("6.")
+    tried = examine(people)["target.bulk"]
+    assert tried["result"] == ("ok" if modern else "skipped")
+    client = redis_server.client()
+    login = f"redis://mover:{PASSWORD}@{redis_server.host}:{redis_server.port}/0"
+    people.configure(redis_url=login)
+    client.execute_command(*f"ACL SETUSER mover on >{PASSWORD} ~* +@all -restore".split())
+    try:
+        lacking = examine(people)["target.bulk"]
+    finally:
+        client.execute_command("ACL", "DELUSER", "mover")
+
+    assert lacking["result"] == "warning"
+    assert "RESTORE" in lacking["what"]
+    assert " +restore " in lacking["fix"]
+
+
+def test_bulk_that_is_switched_off_is_not_tried(people: Project) -> None:
+    """
+    With `bulk: off` the check says so.
+    """
+    people.configure(extra="bulk: off")
+
+    check = examine(people)["target.bulk"]
+
+    assert check["result"] == "skipped"
+    assert "off" in check["what"]
+
+
 def test_the_printed_rule_is_all_that_a_user_needs(
     people: Project, redis_server: RedisServer
 ) -> None:

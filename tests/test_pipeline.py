@@ -23,7 +23,8 @@ from migrate.model.values import (
     Record,
     Reject,
 )
-from migrate.pipeline.backfill import Engine, newer
+from migrate.pipeline.backfill import Engine
+from migrate.pipeline.carry import Rows, newer
 from migrate.pipeline.dry_run import ForgetfulCheckpoints
 
 
@@ -168,15 +169,13 @@ class NoBrakes:
         return None
 
 
-def engine(world: World, **changes: object) -> Engine:
+def engine(world: World, *, generation: int = 0, **changes: object) -> Engine:
     """
     An engine whose ports are all the world.
     """
     parts: dict[str, object] = {
-        "extractor": world,
-        "loader": world,
+        "carrier": Rows(world, world, encode, generation),
         "checkpoints": world,
-        "encode": encode,
         "throttle": NoBrakes(),
         "clock": Stopwatch(),
         "largest": 2,

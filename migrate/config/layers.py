@@ -89,6 +89,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "throttle": keys_of(ThrottleSection),
     "gates": keys_of(GatesSection),
 }
+# Settings that stand in no section.
+_PLAIN = ("mappings", "bulk")
 _INSTANCE_KEYS = frozenset(
     {(key,) for key in keys_of(RedisSection) if key != "tls"}
     | {("tls", key) for key in keys_of(TlsSection)}
@@ -107,8 +109,8 @@ def is_setting(loc: Loc) -> bool:
     Whether there is a setting of this name.
     """
     match loc:
-        case ("mappings",):
-            return True
+        case (name,):
+            return name in _PLAIN
         case ("redis", _, *rest):
             return tuple(rest) in _INSTANCE_KEYS
         case (section, key):
@@ -248,7 +250,7 @@ def of_flags(overrides: Mapping[str, str], problems: list[Problem]) -> dict[Loc,
         given = Given(value, Rank.FLAG, f"flag {name}")
         if not is_setting(loc):
             known = [*(f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys)]
-            fix = suggest(name, [*known, "mappings"])
+            fix = suggest(name, [*known, *_PLAIN])
             problems.append(given.problem("unknown-setting", "No setting has this name.", fix))
         elif loc[-1].endswith("password"):
             fix = "Use its password_file instead."

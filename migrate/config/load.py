@@ -15,6 +15,7 @@ from migrate.config import values
 from migrate.config.layers import (
     CONFIG_VARIABLE,
     DEFAULT_FILE,
+    Rank,
     merge,
     of_environment,
     of_file,
@@ -24,11 +25,13 @@ from migrate.config.layers import (
 from migrate.config.schema import VERSIONS, ConfigFile
 from migrate.config.section import Merged, Parsers, Section
 from migrate.config.stores import absolute, redis_instance, sql_store
+from migrate.config.values import BadValue
 from migrate.documents.reader import Document, scan
 from migrate.documents.shape import check
 from migrate.errors import InvalidFiles, Problem
 from migrate.model.secret import Secret
 from migrate.model.settings import (
+    DEFAULT_BULK,
     DEFAULT_LEDGER,
     DEFAULT_MAPPINGS,
     GatesConfig,
@@ -140,6 +143,7 @@ def _settings(merged: Merged) -> Settings | None:
     throttle = _throttle(merged)
     gates = _gates(merged)
     mappings = _mappings(merged)
+    bulk = _bulk(merged)
     if source is None or ledger is None:
         return None
     if source.dialect == ledger.dialect == "sqlite" and source.database == ledger.database:
@@ -157,6 +161,7 @@ def _settings(merged: Merged) -> Settings | None:
         mappings=mappings,
         throttle=throttle,
         gates=gates,
+        bulk=bulk,
         origin=dict(sorted(merged.origin.items())),
         secrets=_secrets([source, ledger, *redis.values()]),
     )
@@ -214,3 +219,18 @@ def _mappings(merged: Merged) -> str:
     section = Section(merged, (), given, {"mappings": given})
     section.done()
     return section.path("mappings") or ""
+
+
+def _bulk(merged: Merged) -> bool:
+    given = merged.table.get(("bulk",))
+    if given is None:
+        return DEFAULT_BULK
+    section = Section(merged, (), given, {"bulk": given})
+    section.done()
+    try:
+        return values.bulk(given.value)
+    except BadValue as bad:
+        if given.rank is not Rank.FILE:
+            # What is wrong in the file was told with its shape.
+            section.refuse(bad.rule, bad.message, bad.fix, given)
+    return DEFAULT_BULK

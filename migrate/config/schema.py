@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from migrate.model.settings import (
+    DEFAULT_BULK,
     DEFAULT_LEDGER,
     DEFAULT_MAPPINGS,
     GatesConfig,
@@ -43,6 +44,13 @@ def spell_share(share: float) -> str:
     A share as migrate.yaml spells it.
     """
     return f"{share * 100:g}%"
+
+
+def spell_bulk(*, used: bool) -> Literal["auto", "off"]:
+    """
+    Whether ready payloads may be used, as migrate.yaml spells it.
+    """
+    return "auto" if used else "off"
 
 
 # `Any` to the checker, exact to an editor: values.py reads these, with errors of its own.
@@ -221,6 +229,12 @@ class ConfigFile(_Section):
     )
     mappings: str = Field(
         DEFAULT_MAPPINGS, description="Folder of mapping files, or one mapping file."
+    )
+    bulk: Literal["auto", "off"] = Field(
+        spell_bulk(used=DEFAULT_BULK),
+        description="Write records as ready payloads (RESTORE) where mapping, server and user "
+        "allow it, and verify in bulk, which is faster; off writes each of them by the script and "
+        "reads each of them back.",
     )
     throttle: ThrottleSection | None = Field(None, description="What slows a run down.")
     gates: GatesSection | None = Field(None, description="What must hold before a stage changes.")

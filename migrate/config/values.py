@@ -111,6 +111,15 @@ def whole(given: object) -> int:
     return int(str(given))
 
 
+def bulk(given: object) -> bool:
+    """
+    Whether `auto` or `off`.
+    """
+    if given not in ("auto", "off"):
+        raise BadValue("unknown-word", "This is neither auto nor off.", "Known: auto, off.")
+    return given == "auto"
+
+
 def above_zero(given: object) -> float:
     """
     A number above 0.

@@ -7,22 +7,13 @@ until a verification names it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from migrate.errors import CaptureChanged, ReadTooLongAgo, SplitBrain
+from migrate.errors import ReadTooLongAgo
 from migrate.model.events import ChunkCopied, Event, PartitionDone, Throttled
-from migrate.model.ports import (
-    Checkpoints,
-    Clock,
-    Extractor,
-    Loader,
-    Partition,
-    Progress,
-    Throttle,
-)
-from migrate.model.values import Batch, Chunk, Fault, Key, Outcome, Receipt, Reject
+from migrate.model.ports import Checkpoints, Clock, Partition, Progress, Throttle
+from migrate.pipeline.carry import Carrier, Watch
 
 SMALLEST_CHUNK = 100
 LARGEST_CHUNK = 5_000
@@ -39,30 +30,22 @@ class Engine:
     The ports and rules of one worker's backfill.
 
     Args:
-        encode: From rows to records and rejects; pure.
-
-        generation: Of the capture when the run began; a chunk of another one is not written.
+        carrier: Reads, encodes and writes a chunk.
 
         stop: Asked between chunks; raises to end the run.
 
         limit: Rows to read at most; None reads them all.
 
         largest: Rows of a chunk at most; smaller where a rate limit is.
-
-        lookups: Names of the mapping's lookups, in the order of a record's entries.
     """
 
-    extractor: Extractor
-    loader: Loader
+    carrier: Carrier
     checkpoints: Checkpoints
-    encode: Callable[[Chunk], Batch]
     throttle: Throttle
     clock: Clock
-    generation: int = 0
     stop: Callable[[], None] = lambda: None
     limit: int | None = None
     largest: int = LARGEST_CHUNK
-    lookups: Sequence[str] = ()
 
     def run(self, worker: str) -> Iterator[Event]:
         """
@@ -97,7 +80,7 @@ class Engine:
             if isinstance(event, PartitionDone):
                 return
             copied += event.rows
-            size = min(self.largest, _next_size(size, sum(event.seconds.values())))
+            size = _next_size(size, sum(event.seconds.values()), self.largest)
             yield from self._pauses(event.rows)
 
     def _chunk(
@@ -118,70 +101,25 @@ class Engine:
     def _copy(
         self, partition: Partition, wanted: int
     ) -> tuple[ChunkCopied | PartitionDone, Partition]:
-        watch = _Watch(self.clock)
-        self.loader.lease()
-        chunk = self.extractor.read(partition.range, partition.cursor, wanted)
-        watch.lap("read")
-        if not chunk.keys:
-            # Only an empty page ends a range: some drivers end a page early without a word.
-            done = Progress(partition.cursor, 0, done=True, server=self.loader.server)
+        watch = Watch(self.clock)
+        carried = self.carrier.carry(partition.range, partition.cursor, wanted, watch)
+        if carried.last is None:
+            done = Progress(partition.cursor, 0, done=True, server=self.carrier.server)
             return PartitionDone(partition.number), self.checkpoints.save(partition, done)
-        if chunk.generation != self.generation:
-            raise _capture_changed(self.generation, chunk.generation)
-        batch = self.encode(chunk)
-        watch.lap("encode")
-        receipt = self.loader.write(batch.records)
-        rejects = [*batch.rejects, *self.settle(batch, receipt)]
-        watch.lap("write")
-        outcomes = Counter(receipt.outcomes)
         progress = Progress(
-            cursor=chunk.keys[-1],
-            rows=len(chunk.keys),
-            outcomes=outcomes,
-            rejects=rejects,
+            cursor=carried.last,
+            rows=carried.rows,
+            outcomes=carried.outcomes,
+            rejects=carried.rejects,
             seconds=watch.total,
-            server=self.loader.server,
+            server=self.carrier.server,
         )
         partition = self.checkpoints.save(partition, progress)
         watch.lap("save")
         event = ChunkCopied(
-            partition.number, len(chunk.keys), outcomes, len(batch.rejects), watch.laps
+            partition.number, carried.rows, carried.outcomes, carried.refused, watch.laps
         )
         return event, partition
-
-    def settle(self, batch: Batch, receipt: Receipt) -> list[Reject]:
-        """
-        Rejects for the records that were not written, once it is sure that this loses nothing.
-
-        Raises:
-            SplitBrain: Redis holds a version that SQL, read again, never reached.
-        """
-        stale = {
-            key: receipt.found[index]
-            for index, (key, outcome) in enumerate(zip(batch.keys, receipt.outcomes, strict=True))
-            if outcome is Outcome.STALE
-        }
-        if stale:
-            self._accept_stale(stale)
-        return list(unwritten(batch, receipt, self.lookups))
-
-    def _accept_stale(self, stale: dict[Key, str]) -> None:
-        """
-        Newer in Redis is harmless only where SQL, read again, is at least as new.
-        """
-        again = self.extractor.fetch(list(stale))
-        for key, version in zip(again.keys, self._versions(again), strict=True):
-            if newer(stale[key], version):
-                raise SplitBrain(
-                    "Redis holds a newer version of a record than SQL has given out.",
-                    where={"key": key, "redis": stale[key], "sql": version},
-                    next_step="Find out who wrote it: see docs/errors.md#split-brain.",
-                )
-
-    def _versions(self, chunk: Chunk) -> Sequence[str]:
-        if chunk.versions:
-            return chunk.versions
-        return [record.version.decode() for record in self.encode(chunk).records]
 
     def _pauses(self, rows: int) -> Iterator[Throttled]:
         while (pause := self.throttle.pause(rows)) is not None:
@@ -192,70 +130,9 @@ class Engine:
             rows = 0
 
 
-BLOCKED = frozenset({"collision", "duplicate"})
-"""Reasons of rejects that may be none any more once all other rows are written."""
-
-_REFUSED = {
-    Outcome.COLLISION: Fault("", "collision", "a key that is not ours is in its place in Redis"),
-    Outcome.CONFLICT: Fault("", "conflict", "Redis holds the same version with another content"),
-}
-
-_REFUSED_ENTRY = {
-    Outcome.COLLISION: ("collision", "a key that is not ours is in the place of this lookup's"),
-    Outcome.DUPLICATE: ("duplicate", "another record has the entry in this unique lookup"),
-}
-
-
-def unwritten(batch: Batch, receipt: Receipt, lookups: Sequence[str]) -> Iterator[Reject]:
-    """
-    Rejects for the rows whose records were refused by what Redis holds.
-    """
-    for index, (key, outcome) in enumerate(zip(batch.keys, receipt.outcomes, strict=True)):
-        which = receipt.lookups.get(index)
-        if which is not None:
-            yield Reject(key, Fault(lookups[which], *_REFUSED_ENTRY[outcome]))
-        elif outcome in _REFUSED:
-            yield Reject(key, _REFUSED[outcome])
-
-
-def newer(one: str, other: str) -> bool:
-    """
-    Whether version `one` is above `other`; digits by length and then by text, as in the script.
-    """
-    return (len(one), one) > (len(other), other)
-
-
-def _next_size(size: int, seconds: float) -> int:
+def _next_size(size: int, seconds: float, largest: int) -> int:
     """
     A chunk size that comes closer to the target time, at most doubled or halved at once.
     """
     factor = min(2.0, max(0.5, TARGET_SECONDS / seconds)) if seconds > 0 else 2.0
-    return max(SMALLEST_CHUNK, min(LARGEST_CHUNK, int(size * factor)))
-
-
-def _capture_changed(began: int, found: int) -> CaptureChanged:
-    return CaptureChanged(
-        "Capture was installed, removed or raised while the backfill was going on.",
-        where={"generation_at_start": began, "generation_now": found},
-        next_step="Run the same command again: it takes the new generation.",
-    )
-
-
-class _Watch:
-    """
-    Seconds since the last lap, by name.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._last = clock.now()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = self._clock.now()
-        self.laps[name] = now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        return sum(self.laps.values())
+    return min(largest, max(SMALLEST_CHUNK, int(size * factor)))

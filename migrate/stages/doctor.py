@@ -25,6 +25,7 @@ from migrate.stages.checks import Check, failures, guarded, ok, opened, skipped,
 from migrate.stages.ledger_checks import Known, ledger_checks
 from migrate.stages.source_checks import mapping_checks, source_checks
 from migrate.stages.target_checks import (
+    bulk_checks,
     command_checks,
     fence_checks,
     health_checks,
@@ -155,6 +156,7 @@ class Doctor:
             "target.commands",
             lambda: command_checks(target.probe_commands(prefixes, needed), rule),
         )
+        yield from guarded("target.bulk", lambda: bulk_checks(target, settings, rule))
         for mapping in mappings:
             yield from _fence(target, mapping.name, known)
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from migrate.model.settings import RedisConfig, ThrottleConfig
+from migrate.errors import TargetNotWritable, TargetUnavailable
+from migrate.model.settings import RedisConfig, Settings, ThrottleConfig
 from migrate.stages.checks import Check, failed, ok, skipped, warning
 from migrate.stages.ledger_checks import Known
 from migrate.target.health import TargetHealth, unsafe
@@ -152,6 +153,30 @@ def command_checks(probed: Sequence[Probed], rule: str) -> Iterator[Check]:
             yield make(name, f"Refused: {what}.{cost}", _remedy(refused, rule))
         else:
             yield ok(name, "This user may run each of them.")
+
+
+def bulk_checks(target: RedisTarget, settings: Settings, rule: str) -> Iterator[Check]:
+    """
+    Whether records can be written as ready payloads, or each of them by the script.
+    """
+    name = "target.bulk"
+    if not settings.bulk:
+        yield skipped(name, "Switched off: every record is written by the script.")
+        return
+    try:
+        unfit = target.bulk_unfit()
+    except (TargetNotWritable, TargetUnavailable) as error:
+        yield skipped(name, f"Not to be tried now: {error.what}")
+        return
+    if unfit is None:
+        yield ok(name, "Records without lookups and time to live are written by RESTORE.")
+    elif unfit.denied:
+        yield warning(name, f"{unfit.what} {_SLOWER}", rule)
+    else:
+        yield skipped(name, f"{unfit.what} {_SLOWER}")
+
+
+_SLOWER = "Every record is written by the script, which is slower."
 
 
 def _refusal(probe: Probed) -> str:

@@ -213,7 +213,7 @@ class FarLoader(ScriptLoader):
     ) -> None:
         super().__init__(link, mapping, fence, shape, identify, adopt=adopt)
         self._links = _Links(mapping, shape)
-        self._claims = Claims(link, mapping, fence, shape.reserved, self._refused)
+        self._claims = Claims(link, mapping, fence, shape.reserved, self.refusal)
         self._names = shape.reserved
 
     def _write(self, records: Sequence[Record]) -> Receipt:
@@ -229,8 +229,8 @@ class FarLoader(ScriptLoader):
             next_step="Make sure that one run alone works on this mapping, and repeat the command.",
         )
 
-    def _refused(self, reply: list[Any]) -> MigrateError | None:
-        return None if reply[0] == b"RETRY" else super()._refused(reply)
+    def refusal(self, reply: list[Any]) -> MigrateError | None:
+        return None if reply[0] == b"RETRY" else super().refusal(reply)
 
     def _round(self, work: _Work, number: int) -> None:
         """
@@ -255,7 +255,7 @@ class FarLoader(ScriptLoader):
         calls = self._calls(marked, LOOK, values=False)
         looks: dict[int, _Look] = {}
         work.stamps = {}
-        for found, (_, stamp, *replies) in cast(self._link, LOOK, calls, self._refused):
+        for found, (_, stamp, *replies) in cast(self._link, LOOK, calls, self.refusal):
             slot = self._link.slot_of(marked[found[0]].key)
             # Of several answers about one slot the first: a stamp never falls.
             work.stamps.setdefault(slot, stamp)
@@ -343,7 +343,7 @@ class FarLoader(ScriptLoader):
         """
         marked = [work.links.marked(work.records[at], claimed=at in work.ready) for at in places]
         calls = self._calls(marked, FAR_WRITE, tail=lambda slot: (work.stamps.get(slot, b""),))
-        for found, reply in cast(self._link, FAR_WRITE, calls, self._refused):
+        for found, reply in cast(self._link, FAR_WRITE, calls, self.refusal):
             if reply[0] == b"OK":
                 _, digits, *told = reply
                 left = iter(told)

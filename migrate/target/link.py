@@ -45,11 +45,24 @@ class Link:
         """
         return self._connected.connections
 
+    @property
+    def client(self) -> Any:
+        """
+        The driver's client, for what needs a connection of its own (`wire`).
+        """
+        return self._connected.client
+
     def renew(self) -> None:
         """
         Make sure that the next command reaches whoever is the master now, and not a former one.
         """
         self.patience.call(self._connected.renew)
+
+    def hang_up(self) -> None:
+        """
+        Close every connection, those in use as well: what comes next is asked on a new one.
+        """
+        self._connected.client.connection_pool.disconnect()
 
     def command(self, *words: Any) -> Any:
         """

@@ -75,9 +75,7 @@ class ScriptLoader:
         self._adopt = adopt
         self._epoch = fence.epoch
         self._deadline: int | None = None
-        self._identify = identify
-        self._identity = identify()
-        self._connections = link.connections
+        self._acquaintance = Acquaintance(link, identify)
 
     @property
     def server(self) -> str:
@@ -87,7 +85,7 @@ class ScriptLoader:
         Read again after every reconnect; empty where INFO is refused. A partition whose batches
         name different ones was written across a restart, and what it wrote before may be lost.
         """
-        return self._identity.run_id
+        return self._acquaintance.run_id
 
     def lease(self) -> None:
         """
@@ -101,10 +99,10 @@ class ScriptLoader:
         Compare-and-set each record. See `model.ports.Loader`.
         """
         while True:
-            before = self._current()
+            before = self._acquaintance.renewed()
             receipt = self._write(records)
             # A restart between two round trips may have taken the first one's records with it.
-            if self._current().run_id == before.run_id:
+            if self._acquaintance.renewed() == before:
                 return receipt
 
     def give_up(self, records: Sequence[Record]) -> int:
@@ -117,56 +115,13 @@ class ScriptLoader:
         Returns:
             How many entries were released.
         """
-        replies = cast(self._link, GIVE_UP, self._yields(records), self._refused)
+        replies = cast(self._link, GIVE_UP, self._yields(records), self.refusal)
         return sum(int(reply[1]) for _, reply in replies)
 
-    def close(self) -> None:
+    def refusal(self, reply: list[Any]) -> MigrateError | None:
         """
-        Nothing to give back: the connections belong to the target.
+        The error for what a script answered before it wrote anything; None where it went on.
         """
-
-    def _yields(self, records: Sequence[Record]) -> Iterator[Call]:
-        for slot, places in _by_slot(self._link, records):
-            for start in range(0, len(places), MAX_RECORDS):
-                taken = places[start : start + MAX_RECORDS]
-                batch = [records[at] for at in taken]
-                wanted = [entries_text(record.entries) for record in batch]
-                keys = [fence_key(self._mapping, slot), *(record.key for record in batch)]
-                words = [*self._fence, *self._form.names, *wanted]
-                yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
-
-    def _write(self, records: Sequence[Record]) -> Receipt:
-        replies = cast(self._link, WRITE, self._calls(records), self._refused)
-        return _receipt(replies, len(records))
-
-    def _current(self) -> ServerIdentity:
-        if self._link.connections != self._connections:
-            self._identity = self._identify()
-            self._connections = self._link.connections
-        return self._identity
-
-    def _calls(
-        self,
-        records: Sequence[Record],
-        script: Script = WRITE,
-        *,
-        values: bool = True,
-        tail: Callable[[int | None], tuple[Any, ...]] = lambda _: (),
-    ) -> Iterator[Call]:
-        deadline = "" if self._deadline is None else self._deadline
-        for slot, places in _by_slot(self._link, records):
-            aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
-            head = (*self._fence, *self._form.words(aside), deadline)
-            fence, last = fence_key(self._mapping, slot), tail(slot)
-            at = 0
-            for batch, size in batches([records[place] for place in places]):
-                keys = [fence, *(record.key for record in batch)]
-                arguments = self._form.arguments(batch, values=values)
-                command = call_of(script, keys, [*head, *arguments, *last])
-                yield Call(places[at : at + len(batch)], command, size)
-                at += len(batch)
-
-    def _refused(self, reply: list[Any]) -> MigrateError | None:
         if reply[0] == b"OK":
             return None
         if reply[0] == b"LOST":
@@ -191,6 +146,67 @@ class ScriptLoader:
         return unexpected(
             "Redis answered a write with a word that we do not know.", self._link.config
         )
+
+    def close(self) -> None:
+        """
+        Nothing to give back: the connections belong to the target.
+        """
+
+    def _yields(self, records: Sequence[Record]) -> Iterator[Call]:
+        for slot, places in _by_slot(self._link, records):
+            for start in range(0, len(places), MAX_RECORDS):
+                taken = places[start : start + MAX_RECORDS]
+                batch = [records[at] for at in taken]
+                wanted = [entries_text(record.entries) for record in batch]
+                keys = [fence_key(self._mapping, slot), *(record.key for record in batch)]
+                words = [*self._fence, *self._form.names, *wanted]
+                yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
+
+    def _write(self, records: Sequence[Record]) -> Receipt:
+        replies = cast(self._link, WRITE, self._calls(records), self.refusal)
+        return _receipt(replies, len(records))
+
+    def _calls(
+        self,
+        records: Sequence[Record],
+        script: Script = WRITE,
+        *,
+        values: bool = True,
+        tail: Callable[[int | None], tuple[Any, ...]] = lambda _: (),
+    ) -> Iterator[Call]:
+        deadline = "" if self._deadline is None else self._deadline
+        for slot, places in _by_slot(self._link, records):
+            aside = adopted_key(self._mapping, b"", slot) if self._adopt else b""
+            head = (*self._fence, *self._form.words(aside), deadline)
+            fence, last = fence_key(self._mapping, slot), tail(slot)
+            at = 0
+            for batch, size in batches([records[place] for place in places]):
+                keys = [fence, *(record.key for record in batch)]
+                arguments = self._form.arguments(batch, values=values)
+                command = call_of(script, keys, [*head, *arguments, *last])
+                yield Call(places[at : at + len(batch)], command, size)
+                at += len(batch)
+
+
+class Acquaintance:
+    """
+    Which run of the server we know, for as long as no connection is made anew.
+    """
+
+    def __init__(self, link: Link, identify: Callable[[], ServerIdentity]) -> None:
+        self._link = link
+        self._identify = identify
+        self.run_id = identify().run_id
+        self._connections = link.connections
+
+    def renewed(self) -> str:
+        """
+        Its run id: asked for again where there was a reconnect, since another server may answer.
+        """
+        if self._link.connections != self._connections:
+            self.run_id = self._identify().run_id
+            self._connections = self._link.connections
+        return self.run_id
 
 
 class DryLoader:

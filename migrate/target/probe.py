@@ -50,6 +50,9 @@ EXPIRY = ("hget", "pexpireat", "time")
 ADOPTION = ("exists", "rename")
 """ACL names of what putting foreign values aside needs besides."""
 
+BULK = ("restore", "watch", "multi", "exec", "hgetall", "unlink")
+"""ACL names of what ready payloads need (`bulk`); without them the script writes all records."""
+
 OPTIONAL = ("info", "time", "memory|usage", "config|get", "client|setname")
 """ACL names of those without which doctor and plan know less, and a restart is not noticed."""
 
@@ -240,7 +243,7 @@ def _allowed(needed: Collection[str]) -> dict[str, None]:
     """
     Everything that a user may need, in one order, each once.
     """
-    return dict.fromkeys((*REQUIRED, *needed, *ADOPTION, *OPTIONAL, *NEEDED, *READING))
+    return dict.fromkeys((*REQUIRED, *needed, *BULK, *ADOPTION, *OPTIONAL, *NEEDED, *READING))
 
 
 def _literal(prefix: str) -> str:

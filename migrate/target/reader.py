@@ -8,18 +8,24 @@ together. Works on a server of its own and on Cluster, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from migrate.model.shape import RecordShape
 from migrate.model.values import LookupKind
 from migrate.model.verdict import Presence
-from migrate.target.link import Command, Link, call_of
+from migrate.target.link import Command, Link, call_of, failed
 from migrate.target.loader import GRACE_MS
 from migrate.target.removal import LARGEST, MOST_FIELDS, TRIP_BYTES, escape_glob
+from migrate.target.retry import DRIVER_ERRORS
 from migrate.target.scripts import _HELD, MAX_RECORDS, Script
+from migrate.target.wire import LEAST_POOL, Wire, packed
 
 TRIP_CALLS = 16
 """Scripts sent in one round trip where they read marks only."""
+
+LONGEST_LIST = 1024 * 1024
+"""Bytes of a record's list of lookup entries that are read; no mapping has so many lookups."""
 
 TTL_SLACK_MS = 50
 """The server rounds what is left of a time to live, and reads its clock twice."""
@@ -36,7 +42,7 @@ NEEDED = (
 _READ = """
 local names = {ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]}
 local kind, most, largest, room = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local whole = ARGV[10] == '1'
+local whole, longest = ARGV[10] == '1', tonumber(ARGV[11])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local taken = 0
@@ -67,6 +73,8 @@ local function read(key)
   if there ~= kind then return {'other_type', there} end
   local version, digest, tombstone, entries, expires = held_by(key, there, names)
   if not is_version(version) or not (tombstone or is_digest(digest)) then return {'foreign'} end
+  -- No list of ours is so long; in its place stands what is no list.
+  if entries and #entries > longest then entries = '?' end
   local size, later, held
   if kind == 'hash' then
     size = redis.call('HLEN', key)
@@ -94,9 +102,10 @@ READ = Script.of(_HELD, _READ)
 What is under keys, for a verification.
 
 KEYS: record keys. ARGV: five reserved names, type, most fields, bytes of a record and of a reply,
-1 to read everything. Reply: the server's clock in ms, and one a key: absent; foreign; other_type
-and the type; later; or record or tombstone with version, digest, entries, instant, instant at which
-the key goes (-1 for never), number of fields or bytes, and what it holds.
+1 to read everything, bytes of a list of entries. Reply: the server's clock in ms, and one a key:
+absent; foreign; other_type and the type; later; or record or tombstone with version, digest,
+entries, instant, instant at which the key goes (-1 for never), number of fields or bytes, and what
+it holds.
 """
 
 
@@ -221,8 +230,49 @@ class RecordReader:
         """
         Pages of the keys that begin so.
         """
-        for page in self._link.scan(escape_glob(prefix) + b"*"):
+        pattern = escape_glob(prefix) + b"*"
+        several = self._link.slot_of(prefix) is not None
+        alone = several or self._link.config.pool_size < LEAST_POOL
+        for page in self._link.scan(pattern) if alone else self._ahead(pattern):
             yield list(dict.fromkeys(page))
+
+    def _ahead(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """
+        As `Link.scan`, with the next page asked for before the caller gets this one.
+        """
+        wire = Wire(self._link.client)
+        cursor, flying = b"0", False
+
+        def ask() -> None:
+            nonlocal flying
+            wire.open()
+            wire.send(packed([("SCAN", cursor, "MATCH", pattern, "COUNT", MEMBERS)]))
+            flying = True
+
+        def attempt() -> tuple[bytes, list[bytes]]:
+            nonlocal flying
+            if not flying:
+                ask()
+            flying = False
+            [reply] = wire.replies(1)
+            if failed(reply):
+                raise reply
+            found, keys = reply
+            return found, keys
+
+        try:
+            while True:
+                cursor, page = self._link.patience.call(attempt)
+                if cursor != b"0":
+                    # What goes wrong here is met again, with patience, when the answer is fetched.
+                    with suppress(*DRIVER_ERRORS):
+                        ask()
+                if page:
+                    yield page
+                if cursor == b"0":
+                    return
+        finally:
+            wire.close()
 
     def members(self, key: bytes, kind: LookupKind) -> Iterator[list[bytes]]:
         """
@@ -261,7 +311,7 @@ class RecordReader:
         return replies
 
     def _cast(self, parts: Sequence[Sequence[bytes]], *, whole: bool) -> list[Any]:
-        words = [*self._words, "1" if whole else ""]
+        words = [*self._words, "1" if whole else "", LONGEST_LIST]
         calls = [call_of(READ, part, words) for part in parts]
         return self._link.patience.call(lambda: self._link.scripts(calls, READ))
 

@@ -14,13 +14,15 @@ from migrate.model.events import Notify, silent
 from migrate.model.ports import Clock
 from migrate.model.settings import RedisConfig, Topology
 from migrate.model.shape import RecordShape
-from migrate.model.values import Fence, Record, ServerIdentity
+from migrate.model.values import Fence, Record, RecordType, ServerIdentity
+from migrate.target.bulk import BulkLoader, Unfit, fits, why_unfit
 from migrate.target.cluster import ClusterLink
 from migrate.target.connect import connect
 from migrate.target.detect import Detected, detect
 from migrate.target.far import FarDryLoader, FarLoader, refuse_far_sets
 from migrate.target.fence import Claim, FenceState, begin, read_fence
 from migrate.target.fences import begin_fences, read_fences
+from migrate.target.glance import Glance
 from migrate.target.health import (
     Signals,
     TargetHealth,
@@ -36,6 +38,8 @@ from migrate.target.reader import RecordReader
 from migrate.target.removal import Remover, close_fence, expire_fence
 from migrate.target.retry import Patience, SystemClock
 from migrate.target.survey import Cost, Held, lookup, measure
+from migrate.target.whole import Whole
+from migrate.target.wire import LEAST_POOL
 
 
 class RedisTarget:
@@ -95,6 +99,16 @@ class RedisTarget:
     def identity(self) -> ServerIdentity:
         """
         The server that is the master now: found and read anew at every call.
+
+        Over a new connection: one that is there may still lead to a former master.
+        """
+        if not self._has_slots:
+            self._link.hang_up()
+        return self._identity()
+
+    def _identity(self) -> ServerIdentity:
+        """
+        The same for loaders, which watch over their connections and ask after each new one.
         """
         return read_identity(self._link, self.detected)
 
@@ -158,7 +172,26 @@ class RedisTarget:
         """
         self.refuse_unfit(mapping, shape)
         make = FarLoader if self._has_slots else ScriptLoader
-        return make(self._link, mapping, fence, shape, self.identity, adopt=adopt)
+        return make(self._link, mapping, fence, shape, self._identity, adopt=adopt)
+
+    def bulk_unfit(self) -> Unfit | None:
+        """
+        Why this target takes no ready payloads; None where it does. See `bulk.why_unfit`.
+        """
+        if self._has_slots:
+            return Unfit("A Redis Cluster is written by scripts alone.")
+        return why_unfit(self._link)
+
+    def bulk(self, mapping: str, fence: Fence, shape: RecordShape) -> BulkLoader | None:
+        """
+        The same as `loader`, by ready payloads; None where records or target are unfit for it.
+
+        Tries the target, so that it is asked for once a run.
+        """
+        if not fits(shape) or self.bulk_unfit() is not None:
+            return None
+        script = self.loader(mapping, fence, shape)
+        return BulkLoader(self._link, script, mapping, fence, shape, self._identity)
 
     def dry_loader(self, mapping: str, shape: RecordShape, *, adopt: bool = False) -> DryLoader:
         """
@@ -203,6 +236,27 @@ class RedisTarget:
         Reads records in bulk, for a verification. See `reader.RecordReader`.
         """
         return RecordReader(self._link, shape)
+
+    def glance(self, shape: RecordShape, head: int) -> Glance | None:
+        """
+        Compares records with marks that are known; None where records or target are unfit for it.
+        """
+        if self._has_slots or not fits(shape) or self._link.config.pool_size < LEAST_POOL:
+            return None
+        return Glance(self._link, shape, head)
+
+    def whole(self, shape: RecordShape, fields: int) -> Whole | None:
+        """
+        Reads whole records that are small; None where records, target or rights are unfit for it.
+
+        Args:
+            fields: How many a record has at most, those that are ours counted.
+        """
+        unfit = self._has_slots or not fits(shape) or shape.record is not RecordType.HASH
+        if unfit or self._link.config.pool_size < LEAST_POOL:
+            return None
+        whole = Whole(self._link, fields)
+        return whole if whole.may(shape.template.partition("{")[0].encode()) else None
 
     def probe_commands(
         self, prefixes: Sequence[str] = (), needed: Collection[str] = ()

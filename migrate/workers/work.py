@@ -12,16 +12,19 @@ from pathlib import Path
 
 from migrate.ledger.access import open_ledger
 from migrate.ledger.store import Ledger
-from migrate.mapping.compile import compile_mapping
+from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping
 from migrate.model.events import Event, Notify
 from migrate.model.ports import Checkpoints, Loader, Partition, Progress
 from migrate.model.settings import Settings
 from migrate.model.values import Fence, KeyRange, Table
 from migrate.pipeline.backfill import LARGEST_CHUNK, Engine
+from migrate.pipeline.bulk import LARGEST_PAGE, Lines
+from migrate.pipeline.carry import Carrier, Rows
 from migrate.pipeline.dry_run import ForgetfulCheckpoints
 from migrate.pipeline.throttle import Brakes
 from migrate.source.store import SqlSource
+from migrate.target.encoder import Encoder
 from migrate.target.store import RedisTarget
 from migrate.workers.stopping import Requested, StoppableClock, check
 
@@ -98,14 +101,13 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
         compiled = compile_mapping(
             job.mapping, job.table, revision=job.revision, instant=job.instant
         )
-        extractor = stack.enter_context(closing(source.extractor(compiled.query, job.table)))
-        loader: Loader
+        carrier: Carrier
         checkpoints: Checkpoints
         if job.run is None or job.fence is None:
-            loader = target.dry_loader(compiled.name, compiled.shape(), adopt=job.adopt)
+            carrier = _dry(job, compiled, source, target, stack)
             checkpoints = ForgetfulCheckpoints(job.ranges)
         else:
-            loader = target.loader(job.mapping.name, job.fence, compiled.shape(), adopt=job.adopt)
+            carrier = _wet(job, compiled, source, target, stack)
             ledger = stack.enter_context(
                 closing(
                     open_ledger(
@@ -114,7 +116,6 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
                 )
             )
             checkpoints = LedgerCheckpoints(ledger, job.run, job.mapping.name)
-        stack.enter_context(closing(loader))
         config = job.settings.throttle
         brakes = Brakes(
             config,
@@ -125,25 +126,63 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
             share=1 / job.workers,
         )
         engine = Engine(
-            extractor=extractor,
-            loader=loader,
+            carrier=carrier,
             checkpoints=checkpoints,
-            encode=compiled.encode,
-            lookups=compiled.lookups,
             throttle=brakes,
             clock=clock,
-            generation=job.generation,
             stop=lambda: check(requested),
             limit=job.limit,
-            largest=_largest_chunk(config.rows_per_second, job.workers),
+            largest=_largest_chunk(carrier, config.rows_per_second, job.workers),
         )
         yield from engine.run(worker)
 
 
-def _largest_chunk(rows_per_second: int | None, workers: int) -> int:
+def _dry(
+    job: Job, compiled: CompiledMapping, source: SqlSource, target: RedisTarget, stack: ExitStack
+) -> Carrier:
+    loader = target.dry_loader(compiled.name, compiled.shape(), adopt=job.adopt)
+    return _rows(job, compiled, source, loader, stack)
+
+
+def _wet(
+    job: Job, compiled: CompiledMapping, source: SqlSource, target: RedisTarget, stack: ExitStack
+) -> Carrier:
+    """
+    The fast way where both stores and the mapping have it, and the plain one otherwise.
+    """
+    fence, shape = job.fence, compiled.shape()
+    if fence is None:
+        raise AssertionError("a run that writes has a fence")
+    plan = compiled.bulk()
+    bulk = None
+    if job.settings.bulk and not job.adopt:
+        bulk = target.bulk(compiled.name, fence, shape)
+    if bulk is None:
+        loader = target.loader(compiled.name, fence, shape, adopt=job.adopt)
+        return _rows(job, compiled, source, loader, stack)
+    rows = _rows(job, compiled, source, bulk, stack)
+    lines = None
+    if plan is not None and Encoder.takes(plan):
+        lines = source.bulk(compiled.query, job.table, plan.collections)
+    if plan is None or lines is None:
+        return rows
+    stack.enter_context(closing(lines))
+    return Lines(lines, plan, bulk, compiled.query.revision, rows)
+
+
+def _rows(
+    job: Job, compiled: CompiledMapping, source: SqlSource, loader: Loader, stack: ExitStack
+) -> Rows:
+    extractor = stack.enter_context(closing(source.extractor(compiled.query, job.table)))
+    stack.enter_context(closing(loader))
+    return Rows(extractor, loader, compiled.encode, job.generation, compiled.lookups)
+
+
+def _largest_chunk(carrier: Carrier, rows_per_second: int | None, workers: int) -> int:
     """
     No chunk above a second's worth of rows, so that a rate limit is a rate and not a burst.
     """
+    largest = LARGEST_PAGE if isinstance(carrier, Lines) else LARGEST_CHUNK
     if rows_per_second is None:
-        return LARGEST_CHUNK
-    return max(1, min(LARGEST_CHUNK, rows_per_second // workers))
+        return largest
+    return max(1, min(largest, rows_per_second // workers))

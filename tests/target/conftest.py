@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from migrate.model.events import Waiting
+from migrate.model.secret import Secret
 from migrate.model.shape import RecordShape
 from migrate.model.values import Fence, Record
 from migrate.target.loader import ScriptLoader
@@ -24,6 +25,9 @@ RUN = "0f6b2c1e-0000-4000-8000-000000000001"
 OTHER_RUN = "0f6b2c1e-0000-4000-8000-000000000002"
 
 MAPPING = "users"
+
+AS_MIGRATE = {"username": "migrate", "password": Secret("CANARY-acl")}
+"""The login of whoever `restricted` makes."""
 
 SHAPE = RecordShape(fingerprint="0" * 32, template="user:{id}")
 """Of the records that `record` makes."""
@@ -182,3 +186,18 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
     """
     with Proxy(redis_server.port) as made:
         yield made
+
+
+@pytest.fixture
+def restricted(redis_server: RedisServer) -> Iterator[Callable[[str], RedisServer]]:
+    """
+    Makes the user `migrate` with the commands and keys of an ACL line.
+    """
+    client = redis_server.client()
+
+    def make(line: str) -> RedisServer:
+        client.execute_command(*line.replace("PASSWORD", "CANARY-acl").split(" "))
+        return redis_server
+
+    yield make
+    client.acl_deluser("migrate")

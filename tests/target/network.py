@@ -42,23 +42,31 @@ class Proxy:
         self.connections = 0
         self.lost = 0
 
-    def lose_replies(self, *which: int) -> None:
+    def lose_replies(self, *which: int, of: bytes = b"EVALSHA") -> None:
         """
         Carry these requests to the server and close the connection in place of the reply.
 
-        They are counted from 1 among those that run a script.
+        They are counted from 1 among those that run a script, or have another word.
         """
         with self._lock:
+            self._pattern = of
             self._seen = 0
             self._lose_at = set(which)
 
-    def cut_request(self, after: int) -> None:
+    def cut_request(self, after: int, of: bytes = b"EVALSHA") -> None:
         """
-        Close the connection, once, when so many bytes of scripts have gone to the server.
+        Close the connection, once, when so many bytes have gone to the server, scripts or others.
         """
         with self._lock:
+            self._pattern = of
             self._passed = 0
             self._cut_at = after
+
+    def lead_to(self, port: int) -> None:
+        """
+        Take new connections to another server; those that are there stay with the old one.
+        """
+        self._behind = port
 
     def __enter__(self) -> Self:
         self._start(self._accept)

@@ -117,6 +117,39 @@ def test_loads_through_tls(
     assert stored(redis_server) == expected(records(500))
 
 
+def test_payloads_go_through_tls(
+    modern: None,
+    redis_server: RedisServer,
+    tls: Proxy,
+    certificates: Certificates,
+    clock: Skipping,
+) -> None:
+    """
+    Ready payloads too, whose answers are read past the driver's parser.
+    """
+    config = encrypted(redis_server, tls, certificates.ca)
+
+    with RedisTarget.open(config, clock=clock) as target:
+        check_payloads(target)
+
+    assert stored(redis_server) == expected(records(2_000, fields=9, size=300))
+
+
+def check_payloads(target: RedisTarget) -> None:
+    """
+    Write by payload and read back in bulk: whole hashes come in blocks of many sizes.
+    """
+    bulk = target.bulk(MAPPING, begin(target), SHAPE)
+    whole = target.whole(SHAPE, 11)
+    assert bulk is not None
+    assert whole is not None
+    batch = records(2_000, fields=9, size=300)
+    bulk.write(batch)
+    assert [len(held or ()) for held in whole.read([one.key for one in batch])] == [22] * 2_000
+    whole.close()
+    bulk.close()
+
+
 @pytest.mark.parametrize("case", ["unknown CA", "another CA", "another host name"])
 def test_a_certificate_that_does_not_verify(
     redis_server: RedisServer,
@@ -199,6 +232,40 @@ def test_a_unix_socket(
 
         assert target.detected.nodes == (str(path),)
     assert stored(server) == expected(records(3))
+
+
+def test_payloads_go_through_a_unix_socket(
+    modern: None, redis_fresh: Callable[..., RedisServer], tmp_path: Path, clock: Skipping
+) -> None:
+    """
+    The same there.
+    """
+    path = tmp_path / "s"
+    server = redis_fresh(unixsocket=str(path))
+
+    with RedisTarget.open(RedisConfig("target", socket=str(path)), clock=clock) as target:
+        check_payloads(target)
+
+    assert stored(server) == expected(records(2_000, fields=9, size=300))
+
+
+def test_a_former_master_behind_the_address_is_not_asked(
+    redis_fresh: Callable[..., RedisServer], clock: Skipping
+) -> None:
+    """
+    Who the master is, is asked over a new connection: an old one may outlive a failover.
+    """
+    former, later = redis_fresh(), redis_fresh()
+    with Proxy(former.port) as address:
+        config = former.config(nodes=(Node(HOST, address.port),))
+        with RedisTarget.open(config, clock=clock) as target:
+            before = target.identity().run_id
+            address.lead_to(later.port)
+
+            after = target.identity().run_id
+
+    assert before == former.client().info("server")["run_id"]
+    assert after == later.client().info("server")["run_id"]
 
 
 def test_another_database(redis_server: RedisServer, clock: Skipping) -> None:
