@@ -8,7 +8,7 @@ commands, or into SQL behind the backfill's back.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import redis
@@ -27,6 +27,12 @@ lookups:
   by_email: {key: "person-email:{email}", unique: true}
   by_city: {type: set, key: "people-city:{city}"}
 """
+
+WITHOUT_LOOKUPS = MAPPING.partition("lookups:")[0]
+"""With child rows."""
+
+FLAT = MAPPING.partition("children:")[0]
+"""Hashes of columns and of nothing else, which every level compares the fast way."""
 
 FULL, DEEP = "full", "deep"
 BOTH = frozenset({FULL, DEEP})
@@ -248,6 +254,10 @@ DEFECTS: Mapping[str, Plant] = {
 }
 
 
+OF_LOOKUPS = frozenset(name for name in DEFECTS if "lookup" in name)
+OF_CHILDREN = frozenset(name for name in DEFECTS if "child" in name)
+
+
 def plant(
     database: Database,
     client: redis.Redis,
@@ -255,16 +265,19 @@ def plant(
     each: int,
     *,
     seed: int = 7,
-    without: str = "",
+    without: Collection[str] = (),
 ) -> Planted:
     """
     So many defects of each kind, in entities of their own.
+
+    Args:
+        without: Kinds that are left out.
     """
     planted = Planted()
     # Every third one at most, so that a neighbour is never a defect as well.
     places = random.Random(seed).sample(range(1, rows // 3), each * len(DEFECTS))
     for at, (name, make) in enumerate(DEFECTS.items()):
-        if name == without:
+        if name in without:
             continue
         for place in places[at * each : (at + 1) * each]:
             make(database, client, 3 * place + 1, planted)

@@ -31,7 +31,7 @@ from migrate.model.ports import Progress
 from migrate.model.settings import SourceConfig
 from migrate.model.shape import RecordShape
 from migrate.model.values import Expiry, Fault, KeyRange, LookupKind, Outcome, Reject
-from migrate.model.verdict import CARRIED, Recheck, State, Verdict
+from migrate.model.verdict import BACK, CARRIED, Recheck, State, Verdict
 from tests.servers import PostgresDatabase
 
 Open = Callable[..., Ledger]
@@ -773,3 +773,66 @@ def ledger_runs(ledger: Ledger) -> list[str]:
     table = tables.run
     query = sa.select(table.c.id).where(table.c.kind == "verify")
     return ledger._transact(lambda connection: list(connection.scalars(query)))
+
+
+def test_sums_of_pages_add_up_by_partition(opened: Open) -> None:
+    """
+    A page that is saved again, because its reply was lost, is added once.
+    """
+    ledger = opened()
+    run = begin_verification(ledger)
+    one, two = (n.to_bytes(32, "little") for n in (2**130 + 7, 2**96 - 1))
+    first, second = ledger.claim(run, "w"), ledger.claim(run, "w")
+    assert first is not None
+    assert second is not None
+    for _ in range(2):
+        saved = ledger.save_checked(run, first, Checked((1,), 1, seen=one), seconds=0)
+    ledger.save_checked(run, saved, Checked((2,), 1, seen=two), seconds=0)
+    ledger.save_checked(run, second, Checked((12,), 1), seconds=0)
+
+    [kept] = ledger.seen(run)
+
+    assert int.from_bytes(kept, "little") == 2**130 + 7 + 2**96 - 1
+
+
+def test_sums_go_once_the_way_back_is_done(opened: Open) -> None:
+    """
+    And with the verification that another one follows.
+    """
+    ledger = opened()
+    run = begin_verification(ledger)
+    part = ledger.claim(run, "w")
+    assert part is not None
+    ledger.save_checked(run, part, Checked((1,), 1, seen=b"\1" * 16), seconds=0)
+    ledger.add_partition(run, BACK)
+    back = ledger.claim(run, "w", but=(0, 1))
+    assert back is not None
+    back = ledger.save_checked(run, back, Checked(None, 1), seconds=0)
+    assert ledger.seen(run)
+    ledger.save_checked(run, back, Checked(None, 0, done=True), seconds=0)
+    assert ledger.seen(run) == []
+
+    other = begin_verification(ledger)
+    part = ledger.claim(other, "w")
+    assert part is not None
+    ledger.save_checked(other, part, Checked((1,), 1, seen=b"\1" * 16), seconds=0)
+    begin_verification(ledger)
+    assert ledger.seen(other) == []
+
+
+def test_a_ledger_of_layout_4_can_keep_sums(place: Place, opened: Open) -> None:
+    """
+    A verification that an older version began goes on; what it met before has no sums.
+    """
+    before = opened()
+    run = begin_verification(before)
+    before.close()
+    place.execute("DROP TABLE migrate_seen")
+    place.execute("UPDATE migrate_ledger SET layout = 4")
+
+    ledger = opened()
+
+    part = ledger.claim(run, "w")
+    assert part is not None
+    ledger.save_checked(run, part, Checked((1,), 1, seen=b"\1" * 16), seconds=0)
+    assert ledger.seen(run) == [b"\1" * 16]

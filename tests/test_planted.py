@@ -114,7 +114,7 @@ def test_repair_mends_what_was_named_and_nothing_else(
     """
     client = redis_server.client()
     before = contents(client)
-    made = planted.plant(project[1], client, ROWS, EACH, without="a version ahead")
+    made = planted.plant(project[1], client, ROWS, EACH, without={"a version ahead"})
     project[0].run("verify", "people", "--level", DEEP)
     names = len({(verdict, key) for verdict, _, key, _ in made.expected[DEEP]})
     assert project[0].run("repair", "people", "--yes").error == "refused"

@@ -127,12 +127,14 @@ def many(tmp_path: Path, sqlite: SqliteDatabase, redis_fresh: Fresh) -> tuple[Pr
     return made, server
 
 
-def interrupted(project: Project, fault: Callable[[subprocess.Popen[str]], object]) -> Any:
+def interrupted(
+    project: Project, fault: Callable[[subprocess.Popen[str]], object], *more: str
+) -> Any:
     """
     Start a slow verification, do something to it once a page is saved, and see how it ends.
     """
     before = verified_rows(project)
-    with project.started("verify", "people", "--json") as process:
+    with project.started("verify", "people", "--json", *more) as process:
         wait_until(lambda: verified_rows(project) > before, "a page that was compared")
         fault(process)
         return until_exit(process)

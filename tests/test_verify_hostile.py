@@ -258,6 +258,7 @@ VALUES: dict[str, tuple[Callable[[redis.Redis, str], object], str]] = {
     "a long digest": (_marked(_h="0" * 17), "COLLISION"),
     "a digest that is no text": (_marked(_h=b"\xff" * 16), "COLLISION"),
     "a list of entries that is none": (_marked(_l=b"\xff\x00u999999:x"), "DIFFERENT"),
+    "a list too long to be read": (_marked(_l="u1:x" * 300_000), "DIFFERENT"),
     "a list of 2,000 entries": (_marked(_l="u1:x" * 2_000), "DIFFERENT"),
     "an instant that is none": (_marked(_e="soon"), "DIFFERENT"),
     "an instant of 1,000 digits": (_marked(_e="9" * 1_000), "DIFFERENT"),

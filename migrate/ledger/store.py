@@ -43,7 +43,7 @@ from migrate.model.ports import Partition, Progress
 from migrate.model.settings import SourceConfig
 from migrate.model.shape import RecordShape
 from migrate.model.values import Fault, Key, KeyRange, Outcome, Reject
-from migrate.model.verdict import Recheck
+from migrate.model.verdict import BACK, Recheck
 
 T = TypeVar("T")
 
@@ -717,6 +717,8 @@ class Ledger:
                 return
             verification.add(connection, run, partition.number, checked)
             recheck.add(connection, run, partition.number, checked.rechecks, checked.due)
+            if checked.done and partition.number == BACK:
+                verification.forget_seen(connection, run)
             connection.execute(
                 update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
             )
@@ -789,6 +791,12 @@ class Ledger:
 
         self._transact(work)
 
+    def seen(self, run: str) -> list[bytes]:
+        """
+        What the partitions of a verification have kept of the records that they met.
+        """
+        return self._transact(lambda connection: verification.seen(connection, run))
+
     def checked(self, run: str) -> dict[tuple[int, str], int]:
         """
         How many entities of each partition had which verdict, as far as it is no finding.
@@ -849,6 +857,13 @@ class Ledger:
         Those of these lookup keys that a finding names already.
         """
         return self._transact(lambda connection: verification.told(connection, run, entries))
+
+    def has_rejects(self, mapping: str) -> bool:
+        """
+        Whether a mapping has any open reject.
+        """
+        query = select(tables.reject.c.key).where(tables.reject.c.mapping == mapping).limit(1)
+        return self._transact(lambda connection: connection.scalar(query)) is not None
 
     def rejected(self, mapping: str, wanted: Sequence[Key]) -> set[Key]:
         """

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import ExecutableDDLElement
 
-LAYOUT = 4
+LAYOUT = 5
 """Of these tables; a ledger with a higher one belongs to a newer version of the tool."""
 
 FIRST_LAYOUT = 1
@@ -173,6 +174,14 @@ checked = Table(
     Column("count", BigInteger, nullable=False),
 )
 
+seen = Table(
+    "migrate_seen",
+    metadata,
+    Column("run", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("sums", LargeBinary, nullable=False),
+)
+
 finding = Table(
     "migrate_finding",
     metadata,
@@ -243,6 +252,7 @@ ADDED: dict[int, tuple[Column[int], ...]] = {
     2: (partition.c.expired, partition.c.duplicate, partition.c.adopted, run.c.instant),
     3: (),
     4: (),
+    5: (),
 }
 """Columns that a layout added to tables of an earlier one; whole tables are made as they are."""
 

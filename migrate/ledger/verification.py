@@ -44,6 +44,8 @@ class Checked:
     findings: Sequence[tuple[Finding, str | None, str | None]] = ()
     """Each with the texts that tell what was expected and what was found, without values."""
     done: bool = False
+    seen: bytes = b""
+    """A large number, to be added to what the partition has kept; empty adds nothing."""
     rechecks: Sequence[Recheck] = ()
     due: float = 0.0
 
@@ -173,7 +175,8 @@ def forget_findings(connection: Connection, mapping: str, *, but: str) -> None:
     runs = select(tables.verification.c.run).where(
         tables.verification.c.mapping == mapping, tables.verification.c.run != but
     )
-    for table in (tables.finding, tables.checked, tables.partition, tables.recheck):
+    of_passes = (tables.finding, tables.checked, tables.seen, tables.partition, tables.recheck)
+    for table in of_passes:
         connection.execute(delete(table).where(table.c.run.in_(runs.scalar_subquery())))
 
 
@@ -193,7 +196,7 @@ def forget_partition(connection: Connection, run: str, number: int) -> None:
     """
     Forget what one partition found.
     """
-    for table in (tables.finding, tables.checked):
+    for table in (tables.finding, tables.checked, tables.seen):
         connection.execute(delete(table).where(table.c.run == run, table.c.number == number))
 
 
@@ -211,6 +214,27 @@ def add(connection: Connection, run: str, number: int, checked: Checked) -> None
             values = {"run": run, "number": number, "verdict": verdict.value, "count": count}
             connection.execute(insert(table).values(**values))
     _add_findings(connection, run, number, checked)
+    if checked.seen:
+        _add_seen(connection, run, number, checked.seen)
+
+
+def _add_seen(connection: Connection, run: str, number: int, added: bytes) -> None:
+    table = tables.seen
+    here = (table.c.run == run) & (table.c.number == number)
+    kept = connection.scalar(select(table.c.sums).where(here))
+    if kept is None:
+        connection.execute(insert(table).values(run=run, number=number, sums=added))
+        return
+    total = int.from_bytes(kept, "little") + int.from_bytes(added, "little")
+    connection.execute(update(table).where(here).values(sums=total.to_bytes(len(added), "little")))
+
+
+def seen(connection: Connection, run: str) -> list[bytes]:
+    """
+    What each partition has kept of the records that it met.
+    """
+    table = tables.seen
+    return list(connection.scalars(select(table.c.sums).where(table.c.run == run)))
 
 
 def _add_findings(connection: Connection, run: str, number: int, checked: Checked) -> None:
@@ -242,6 +266,13 @@ def _add_findings(connection: Connection, run: str, number: int, checked: Checke
         )
     if rows:
         connection.execute(insert(table), list(rows.values()))
+
+
+def forget_seen(connection: Connection, run: str) -> None:
+    """
+    Forget it once the way back is done.
+    """
+    connection.execute(delete(tables.seen).where(tables.seen.c.run == run))
 
 
 def counts(connection: Connection, run: str) -> dict[tuple[int, str], int]:

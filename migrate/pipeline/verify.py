@@ -36,6 +36,7 @@ from migrate.model.verdict import (
     judge,
 )
 from migrate.pipeline import verify_compare as compare
+from migrate.pipeline.verify_seen import Seen
 from migrate.source.plain import History, PlainReader, filled_up
 from migrate.target.reader import RecordReader, Stored, Wanted
 
@@ -52,12 +53,16 @@ _UNSETTLED = HARD | {Verdict.IN_FLIGHT}
 class Tally:
     """
     What a page brought: entities by verdict, every finding that is hard, and what to look at again.
+
+    Args:
+        seen: Records that were met with their rows; None where that proves nothing.
     """
 
     rows: int = 0
     counts: Counter[Verdict] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     rechecks: list[Recheck] = field(default_factory=list)
+    seen: Seen | None = None
 
     @property
     def hard(self) -> int:
@@ -107,6 +112,27 @@ class Books(Protocol):
     def rejected(self, keys: Sequence[Key]) -> set[Key]:
         """
         Those of these rows that are open rejects.
+        """
+
+    def has_rejects(self) -> bool:
+        """
+        Whether any row of the mapping is an open reject.
+        """
+
+    def seen(self) -> Seen | None:
+        """
+        The records that all of the way from SQL met with their rows; None where nothing is kept.
+        """
+
+
+class Fast(Protocol):
+    """
+    A faster way to compare the next rows of a partition. See `verify_lines`.
+    """
+
+    def compare(self, verifier: Verifier, partition: Partition) -> tuple[Tally, Key | None]:
+        """
+        What a page brought, and the key of its last row; None where the range has no more.
         """
 
 
@@ -167,6 +193,10 @@ class Verifier:
         stop: Asked between pages; raises to end the run.
 
         over_from: The earliest instant from which records may have expired, where all share one.
+
+        fast: A faster way for rows that are as expected.
+
+        seeing: Makes what the way back is proven by; None where it reads every record.
     """
 
     level: Level
@@ -182,6 +212,8 @@ class Verifier:
     copied: bool = True
     over_from: int | None = None
     page: int = PAGE
+    fast: Fast | None = None
+    seeing: Callable[[], Seen] | None = None
 
     def run(self, worker: str) -> Iterator[Event]:
         """
@@ -194,11 +226,10 @@ class Verifier:
         while True:
             self.stop()
             began = self.clock.now()
-            chunk = self.extractor.read(partition.range, partition.cursor, self.page)
-            tally = self.compare(chunk) if chunk.keys else Tally()
-            cursor = chunk.keys[-1] if chunk.keys else partition.cursor
+            tally, last = self._page(partition)
+            cursor = partition.cursor if last is None else last
             seconds = self.clock.now() - began
-            done = not chunk.keys
+            done = last is None
             partition = self.books.save(partition, cursor, tally, seconds, done=done)
             yield ChunkVerified(partition.number, tally.rows, tally.hard, seconds)
             if done:
@@ -206,13 +237,31 @@ class Verifier:
                 return
             yield from pauses(self.throttle, self.clock, self.stop, tally.rows)
 
-    def compare(self, chunk: Chunk) -> Tally:
+    def _page(self, partition: Partition) -> tuple[Tally, Key | None]:
+        if self.fast is not None:
+            return self.fast.compare(self, partition)
+        chunk = self.extractor.read(partition.range, partition.cursor, self.page)
+        return (self.compare(chunk), chunk.keys[-1]) if chunk.keys else (Tally(), None)
+
+    def tally(self, generation: int = 0) -> Tally:
+        """
+        An empty one. What changes under capture is looked for from both sides.
+        """
+        seen = None if self.seeing is None or generation else self.seeing()
+        return Tally(seen=seen)
+
+    def compare(self, chunk: Chunk, tally: Tally | None = None) -> Tally:
         """
         The rows of a chunk against their records; every mismatch is looked at a second time.
+
+        Args:
+            tally: To add to; None begins one.
         """
         expected = self.expect(chunk)
         stored = self.reader.read([one.key for one in expected], whole=self.level.reads_fields)
-        tally = Tally(rows=len(chunk.keys))
+        if tally is None:
+            tally = self.tally(chunk.generation)
+        tally.rows += len(chunk.keys)
         tally.counts[Verdict.REJECTED] += len(chunk.keys) - len(expected)
         suspects: dict[bytes, Key] = {}
         for one, found in self._judged(expected, stored, whole=self.level.reads_fields):
@@ -224,6 +273,13 @@ class Verifier:
         for start in range(0, len(names), AGAIN):
             for look in self.look({key: suspects[key] for key in names[start : start + AGAIN]}):
                 tally.take(look)
+        if tally.seen is not None:
+            # The way back judges itself what is not as it seemed.
+            tally.seen.add(
+                one.key
+                for one in expected
+                if one.key not in suspects and stored[one.key].presence is Presence.RECORD
+            )
         return tally
 
     def look(self, suspects: Suspects) -> Iterator[Look]:

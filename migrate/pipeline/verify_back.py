@@ -1,9 +1,15 @@
 """
 From Redis to SQL: records without a row, and entries of lookups that no record stands for.
+
+Where the way from SQL has left which records it met (`verify_seen`), one walk over the keys alone
+says in which buckets there are just those: each of them was seen with its row, and no others are
+there. The records of the buckets that differ are read in a second walk, and judged as ever.
 """
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,10 +30,13 @@ from migrate.model.verdict import (
     Verdict,
     judge,
 )
-from migrate.pipeline.verify import Books, Tally, facts_of, marks_of, pauses, row_that_is_gone
+from migrate.pipeline.verify import PAGE, Books, Tally, facts_of, marks_of, pauses, row_that_is_gone
 from migrate.pipeline.verify_compare import listed_in
+from migrate.pipeline.verify_seen import Seen
 from migrate.source.plain import History, PlainReader, filled_up
 from migrate.target.reader import RecordReader, Stored
+
+_PLAIN = string.ascii_letters + string.digits + "-_"
 
 LOOKS = 5
 """At an entry whose record changes while it is looked at; then it is told as in flight."""
@@ -58,6 +67,8 @@ class Back:
 
         told: Entries that the way from SQL named: a unique one that points elsewhere is not told
             twice.
+
+        counting: Makes what keys are counted in, as the way from SQL did.
     """
 
     compiled: CompiledMapping
@@ -71,12 +82,25 @@ class Back:
     throttle: Throttle
     clock: Clock
     stop: Callable[[], None] = lambda: None
+    counting: Callable[[], Seen] | None = None
 
     def run(self, partition: Partition) -> Iterator[Event]:
         """
         All of it. A scan has no place to go on from: an interrupted one begins again.
         """
-        for tally in self._pages():
+        seen = None if self.counting is None else self.books.seen()
+        suspects = None
+        if seen is not None and self.counting is not None:
+            found = self.counting()
+            for keys in self._keys():
+                self.stop()
+                found.add(keys)
+                yield from pauses(self.throttle, self.clock, self.stop, len(keys))
+            suspects = seen.differing(found)
+            tally = Tally(rows=found.count(but=suspects))
+            partition = self.books.save(partition, None, tally, 0.0, done=False)
+            yield ChunkVerified(partition.number, tally.rows, tally.hard)
+        for tally in self._pages(seen, suspects):
             self.stop()
             partition = self.books.save(partition, None, tally, 0.0, done=False)
             yield ChunkVerified(partition.number, tally.rows, tally.hard)
@@ -95,11 +119,29 @@ class Back:
             found += sum(1 for one in stored.values() if one.presence is Presence.RECORD)
         return found
 
-    def _pages(self) -> Iterator[Tally]:
-        for keys in self._keys():
-            yield self._records(keys)
+    def _pages(self, seen: Seen | None, suspects: set[int] | None) -> Iterator[Tally]:
+        if seen is None or suspects is None:
+            for keys in self._keys():
+                yield self._records(keys)
+        elif suspects:
+            yield from self._suspects(seen, suspects)
         for place in self._places():
             yield from self._lookup(place)
+
+    def _suspects(self, seen: Seen, suspects: set[int]) -> Iterator[Tally]:
+        """
+        The records of some buckets, as many at once as a page of all of them has.
+        """
+        here: list[bytes] = []
+        for keys in self._keys():
+            self.stop()
+            buckets = zip(keys, seen.buckets(keys), strict=True)
+            here += [key for key, bucket in buckets if bucket in suspects]
+            if len(here) >= PAGE:
+                yield self._records(here)
+                here = []
+        if here:
+            yield self._records(here)
 
     def _keys(self) -> Iterator[list[bytes]]:
         """
@@ -108,8 +150,11 @@ class Back:
         templates = [Template.parse(text) for text in {one.template for one in self.shapes}]
         for prefix in sorted({template.prefix for template in templates}):
             here = [template for template in templates if template.prefix == prefix]
+            plain = _plain(here[0])
             for page in self.reader.scan(prefix):
-                fits = [key for key in page if any(one.match(key) is not None for one in here)]
+                fits = page
+                if not _all_fit(plain, page):
+                    fits = [key for key in page if any(one.match(key) is not None for one in here)]
                 if fits:
                     yield fits
 
@@ -233,6 +278,23 @@ class Back:
         stored = self.reader.read(members, whole=False) if members else {}
         kind = place.kind.value.encode()
         return {member: one for member, one in stored.items() if not _stands(one, kind, key)}
+
+
+def _plain(template: Template) -> re.Pattern[bytes]:
+    """
+    A page of keys of this template, each with a line of its own, where nothing is escaped in them.
+    """
+    shown = "".join(one for one in _PLAIN if one not in template.escaped)
+    component = f"[{re.escape(shown)}]*"
+    return re.compile(f"(?:{component.join(map(re.escape, template.literals))}\n)*".encode())
+
+
+def _all_fit(plain: re.Pattern[bytes], keys: Sequence[bytes]) -> bool:
+    """
+    Whether all keys are plain ones; asked of the page at once, because nearly all of them are.
+    """
+    text = b"\n".join([*keys, b""])
+    return text.count(b"\n") == len(keys) and plain.fullmatch(text) is not None
 
 
 def _moved(before: Stored, after: Stored) -> bool:

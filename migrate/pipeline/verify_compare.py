@@ -127,14 +127,20 @@ def listing(stored: Stored, entries: Sequence[tuple[str, Entry]]) -> list[Mismat
     ]
 
 
-def listed_in(stored: Stored) -> set[tuple[bytes, bytes]]:
+def listed_in(stored: Stored) -> frozenset[tuple[bytes, bytes]]:
     """
     Kind and key of every entry that a record lists.
     """
+    return _listed(stored.entries) if stored.entries else frozenset()
+
+
+# Several questions are asked of each record of a page, one behind the other for all of them.
+@lru_cache(maxsize=2_048)
+def _listed(text: bytes) -> frozenset[tuple[bytes, bytes]]:
     try:
-        return {(entry.kind, entry.key) for entry in parse_entries(stored.entries)}
+        return frozenset((entry.kind, entry.key) for entry in parse_entries(text))
     except ValueError:
-        return set()
+        return frozenset()
 
 
 def _reads_as(compiled: CompiledMapping, name: str, cell: Any, have: bytes | None) -> bool:

@@ -12,7 +12,7 @@ from migrate.ledger.store import Ledger
 from migrate.mapping.compile import CompiledMapping
 from migrate.model.ports import Extractor
 from migrate.model.values import Key
-from migrate.pipeline.backfill import BLOCKED, unwritten
+from migrate.pipeline.carry import BLOCKED, unwritten
 from migrate.target.loader import ScriptLoader
 
 PAGE = 500

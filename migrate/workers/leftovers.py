@@ -13,7 +13,7 @@ from migrate.ledger.store import Ledger
 from migrate.mapping.compile import CompiledMapping
 from migrate.model.ports import Clock
 from migrate.model.values import Fence, Table
-from migrate.pipeline.backfill import BLOCKED
+from migrate.pipeline.carry import BLOCKED
 from migrate.pipeline.sweep import Fate, Swept, left_behind, total
 from migrate.source.store import SqlSource
 from migrate.target.store import RedisTarget

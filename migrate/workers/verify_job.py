@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from migrate.errors import ExitCode
@@ -23,12 +24,18 @@ from migrate.model.ports import Clock, Partition
 from migrate.model.settings import Settings
 from migrate.model.values import Key, Table
 from migrate.model.verdict import BACK, Level, Recheck
+from migrate.pipeline import verify_fields
 from migrate.pipeline import verify_result as results
 from migrate.pipeline.throttle import Brakes
 from migrate.pipeline.verify import Tally, Verifier
 from migrate.pipeline.verify_again import DELAYS_S, Looked, Rechecks
 from migrate.pipeline.verify_back import Back
+from migrate.pipeline.verify_fields import Fields
+from migrate.pipeline.verify_lines import LARGEST_PAGE, Lines
+from migrate.pipeline.verify_seen import Seen
+from migrate.source.extract import KeysetExtractor
 from migrate.source.store import SqlSource
+from migrate.target.encoder import Marker
 from migrate.target.store import RedisTarget
 from migrate.workers.stopping import Requested, StoppableClock, check
 
@@ -150,6 +157,7 @@ class LedgerBooks:
             dict(tally.counts),
             findings,
             done=done,
+            seen=b"" if tally.seen is None else tally.seen.dump(),
             rechecks=tally.rechecks,
             due=self.clock.now() + DELAYS_S[0],
         )
@@ -159,6 +167,19 @@ class LedgerBooks:
         Those of these rows that are open rejects.
         """
         return self.ledger.rejected(self.job.mapping.name, keys)
+
+    def has_rejects(self) -> bool:
+        """
+        Whether any row of the mapping is an open reject.
+        """
+        return self.ledger.has_rejects(self.job.mapping.name)
+
+    def seen(self) -> Seen | None:
+        """
+        What all partitions of the way from SQL have left; None where they left nothing.
+        """
+        kept = self.ledger.seen(self.job.run)
+        return Seen.of(self.job.run, kept) if kept else None
 
     def _told(self, value: bytes | None) -> str:
         return json.dumps(
@@ -236,6 +257,8 @@ class Bench:
         )
         return Verifier(
             level=self.job.level,
+            fast=self._lines(compiled) or self._fields(compiled, extractor),
+            seeing=self._seeing(),
             compiled=compiled,
             shape=compiled.shape(),
             extractor=extractor,
@@ -248,6 +271,61 @@ class Bench:
             copied=self.job.copied,
             over_from=self.job.over_from,
         )
+
+    def _seeing(self) -> Callable[[], Seen] | None:
+        """
+        What the way back is proven by, where there is a way back.
+        """
+        if not self.job.settings.bulk or self.job.level not in (Level.FULL, Level.DEEP):
+            return None
+        return partial(Seen, self.job.run)
+
+    def _lines(self, compiled: CompiledMapping) -> Lines | None:
+        """
+        The fast way, where level, mapping, source and target have it.
+        """
+        job, plan = self.job, compiled.bulk()
+        if job.level is not Level.FULL or not job.settings.bulk or plan is None:
+            return None
+        extractor = self.source.bulk(compiled.query, job.table, plan.collections)
+        if extractor is None:
+            return None
+        self.stack.enter_context(closing(extractor))
+        shape = compiled.shape()
+        glance = self.target.glance(shape, Marker.head_of(plan, shape.reserved))
+        if glance is None:
+            return None
+        self.stack.enter_context(closing(glance))
+        rate = job.settings.throttle.rows_per_second
+        page = LARGEST_PAGE
+        if rate is not None:
+            page = max(1, min(page, rate // job.workers))
+        return Lines(
+            extractor,
+            plan,
+            shape.reserved,
+            glance,
+            self.source.plain(compiled.query),
+            compiled.query.revision,
+            page,
+        )
+
+    def _fields(self, compiled: CompiledMapping, extractor: KeysetExtractor) -> Fields | None:
+        """
+        The fast way of levels that read fields.
+        """
+        job = self.job
+        if not job.level.reads_fields or not job.settings.bulk or not verify_fields.fits(compiled):
+            return None
+        whole = self.target.whole(compiled.shape(), len(compiled.fields) + verify_fields.MARKS)
+        if whole is None:
+            return None
+        self.stack.enter_context(closing(whole))
+        rate = job.settings.throttle.rows_per_second
+        page = verify_fields.LARGEST_PAGE
+        if rate is not None:
+            page = max(1, min(page, rate // job.workers))
+        return Fields(compiled, self.source.fields(compiled.query, extractor), whole, page)
 
     def back(self) -> Back:
         """
@@ -270,6 +348,7 @@ class Bench:
             throttle=self.brakes(),
             clock=self.clock,
             stop=lambda: check(self.requested),
+            counting=self._seeing(),
         )
 
     def again(self) -> Iterator[Event]:
