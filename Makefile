@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # A file stays on one process, which has servers of its own; not the slow ones last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# What is about faults and proofs, and has to hold on a server that takes ready payloads as well.
+FAST := $(addprefix tests/test_,$(addsuffix .py,backfill bulk_backfill child_lines continuous faults \
+  pipeline planted purge verify verify_faults verify_fields verify_hostile verify_lines verify_planted))
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 .DEFAULT_GOAL := help
@@ -25,6 +28,7 @@ test-slow: $(VENV)/.dev ## Run kills, storms and stores that go away, without co
 
 test-containers: $(VENV)/.dev ## Run the parity matrix against PostgreSQL, MariaDB, Redis and Valkey containers
 	@PROFILE_MIGRATE_TEST_CONTAINERS=required $(PYTEST) -n 2 --dist loadfile -m "containers and not long"
+	@PROFILE_MIGRATE_TEST_CONTAINERS=required PROFILE_MIGRATE_TEST_REDIS=redis-8.0 $(PYTEST) -n 2 --dist loadfile -m "not containers and not long" $(FAST)
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes: a million rows, kills, restarts
 	@$(PYTEST) -m long -s -o faulthandler_timeout=0
@@ -35,8 +39,9 @@ check: $(VENV)/.dev ## Check format, lint, types, the import contract and the do
 	@$(BIN)/mypy --strict migrate
 	@$(PYTEST) -q tests/test_layers.py tests/test_docs.py tests/test_decisions.py
 
-bench: $(VENV)/.dev ## Measure how fast a backfill is on this machine
-	@$(PYTEST) -q -s -o python_files="bench_*.py" tests/benchmarks
+# For a trial: make bench ROWS=20000 ROUNDS=1; for more: $(BIN)/python -m tests.benchmarks --help.
+bench: $(VENV)/.dev ## Measure how fast this machine loads and verifies, beside other ways (about 1 h)
+	@$(BIN)/python -m tests.benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## Remove the virtual environment and everything that was generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
