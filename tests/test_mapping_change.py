@@ -14,6 +14,8 @@ import redis
 from tests.project import Project
 from tests.servers import RedisServer, SqliteDatabase
 
+pytestmark = pytest.mark.slow
+
 FIRST = """
 version: 1
 name: people

@@ -31,6 +31,8 @@ from migrate.source.plain_pages import FieldPage
 from tests.project import Project
 from tests.servers import RedisServer, SqliteDatabase
 
+pytestmark = pytest.mark.slow
+
 Named = tuple[str, str, str, str]
 
 

@@ -39,6 +39,8 @@ from tests.test_planted import named
 from tests.test_verify import verified_rows
 from tests.test_verify_faults import interrupted
 
+pytestmark = pytest.mark.slow
+
 ROWS = 3_000
 
 HASH = """

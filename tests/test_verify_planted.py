@@ -22,6 +22,8 @@ from tests.test_planted import contents, named
 from tests.test_verify import verified_rows
 from tests.test_verify_faults import interrupted
 
+pytestmark = pytest.mark.slow
+
 ROWS = 3_000
 EACH = 5
 

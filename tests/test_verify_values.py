@@ -15,6 +15,8 @@ from tests.servers import MariadbDatabase, PostgresDatabase, RedisServer, Sqlite
 from tests.test_planted import named
 from tests.topologies import RedisCluster
 
+pytestmark = pytest.mark.slow
+
 ROWS = 1_000
 
 
