@@ -7,8 +7,8 @@ PYTEST := $(BIN)/python -m pytest
 # A file stays on one process, which has servers of its own; not the slow ones last.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 # What is about faults and proofs, and has to hold on a server that takes ready payloads as well.
-FAST := $(addprefix tests/test_,$(addsuffix .py,backfill bulk_backfill child_lines continuous faults \
-  pipeline planted purge verify verify_faults verify_fields verify_hostile verify_lines verify_planted))
+FAST := $(addprefix tests/test_,$(addsuffix .py,backfill continuous faults planted purge \
+  verify_faults verify_hostile verify_lines verify_planted))
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --quiet
 
 .DEFAULT_GOAL := help
