@@ -63,7 +63,7 @@ MARKS = 2
 
 class Encoded(NamedTuple):
     """
-    What became of a page.
+    What became of a page. Its repr shows no values.
 
     Args:
         items: Record keys and payloads.
@@ -76,6 +76,9 @@ class Encoded(NamedTuple):
     items: list[tuple[bytes, bytes]]
     rows: Sequence[int]
     odd: list[int]
+
+    def __repr__(self) -> str:
+        return f"Encoded({len(self.items)} items, {len(self.odd)} odd)"
 
 
 class Encoder:
@@ -115,7 +118,7 @@ class Encoder:
 
 class Marks(NamedTuple):
     """
-    What Redis says of the records of a page, if they are right.
+    What Redis says of the records of a page, if they are right. Its repr shows no keys.
 
     Args:
         keys: Of the records.
@@ -137,6 +140,9 @@ class Marks(NamedTuple):
     versions: list[bytes]
     rows: Sequence[int]
     odd: list[int]
+
+    def __repr__(self) -> str:
+        return f"Marks({len(self.keys)} records, {len(self.odd)} odd)"
 
 
 class Marker:

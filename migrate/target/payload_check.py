@@ -25,7 +25,7 @@ class BadPayload(Exception):
 
 class Entry(NamedTuple):
     """
-    One entry of a listpack.
+    One entry of a listpack. Its repr shows no value.
 
     Args:
         size: Bytes that it takes without its tail.
@@ -33,6 +33,9 @@ class Entry(NamedTuple):
 
     text: bytes
     size: int
+
+    def __repr__(self) -> str:
+        return f"Entry({len(self.text)} bytes)"
 
 
 def contents(payload: bytes) -> dict[bytes, bytes] | bytes:

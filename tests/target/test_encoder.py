@@ -19,8 +19,10 @@ from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.files import load
 from migrate.model.lines import cells_of, unescaped
 from migrate.model.values import Cell, Chunk, Column, Kind, Record, RecordType, Table
+from migrate.source.dialects.base import Fetched
 from migrate.target.encoder import FEW_FIELDS, Encoder, Marker
 from migrate.target.payload import hash_payload, string_payload
+from migrate.target.payload_check import Entry
 
 KINDS = tuple(kind for kind in Kind if kind is not Kind.UNSUPPORTED)
 
@@ -367,6 +369,26 @@ def test_records_that_are_more_than_their_row_have_no_plan(tmp_path: Path) -> No
     table = Table(None, "things", columns, ("id",), (("id",),))
 
     assert compile_mapping(load(file)["things"], table).bulk() is None
+
+
+def test_what_was_made_of_rows_shows_none_of_them(tmp_path: Path) -> None:
+    """
+    Neither keys nor values stand in a traceback or a log that shows what it has in hand.
+    """
+    name = Column("name", "text", Kind.TEXT, nullable=True)
+    compiled = compiled_for(tmp_path, [ID, name], [("name", "name", "")])
+    plan = compiled.bulk()
+    assert plan is not None
+    order = [read.column.name for read in compiled.query.columns]
+    lines = [line_of(["777" if one == "id" else "Ada" for one in order])]
+    made = Encoder(plan).encode(lines, b"3")
+    marks = Marker(plan, ["_v", "_h", "_d"]).mark(lines, b"3")
+    assert len(made.items) == len(marks.keys) == 1
+
+    shown = f"{made!r} {marks!r} {Fetched(lines)!r} {Entry(b'Ada 777', 8)!r}"
+
+    assert "777" not in shown
+    assert "Ada" not in shown
 
 
 @given(st.binary(max_size=60))

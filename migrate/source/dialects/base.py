@@ -87,7 +87,7 @@ class Relation:
 
 class Fetched(NamedTuple):
     """
-    A page as the server spelled it.
+    A page as the server spelled it. Its repr shows no values.
 
     Args:
         keys: Key columns of each row as `Dialect.keyer` takes them, where no line has them.
@@ -98,6 +98,9 @@ class Fetched(NamedTuple):
     lines: list[bytes]
     keys: Sequence[Raw] = ()
     rows: Mapping[int, Raw] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"Fetched({len(self.lines)} lines)"
 
 
 class TooMuch(Exception):

@@ -33,7 +33,6 @@ _CELL, _NULL, _LINE = b"\xfe", b"\xfd", b"\xfc"
 _ESCAPES = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
 _WIDTH = re.compile(r"\((\d+)\)")
 _FRACTION = re.compile(r"\([1-6]\)")
-_DAY_KINDS = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
 _AS_THEY_ARE = frozenset(
     {Kind.TEXT, Kind.UUID, Kind.ENUM, Kind.JSON, Kind.LITERAL, Kind.UNSUPPORTED}
 )
