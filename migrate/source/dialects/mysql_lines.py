@@ -23,6 +23,7 @@ from migrate.model.values import Cell, Column, ColumnRead, Kind
 from migrate.source.dialects.base import UNJUDGED, Fetched, Lines, Raw, TooMuch
 from migrate.source.dialects.mysql_cells import spelling, type_name
 from migrate.source.dialects.mysql_wire import values_of
+from migrate.source.dialects.prepared import Prepared, compiled
 
 FetchRows = Callable[[sa.Connection, sa.Select[Any], Mapping[str, Any]], Sequence[Raw]]
 
@@ -58,16 +59,14 @@ class _Compiled:
         """
         Prepare what does not change from page to page.
         """
-        compiled: Any = statement.compile(
-            dialect=dialect, compile_kwargs={"render_postcompile": True}
-        )
+        whole: Any = compiled(statement, dialect)
         made = {}
-        for name, bind in compiled.binds.items():
+        for name, bind in whole.binds.items():
             processor = bind.type.dialect_impl(dialect).bind_processor(dialect)
             if processor is not None:
                 made[name] = processor
         # By position or by name, as SQLAlchemy's version has it.
-        return cls(str(compiled), compiled, getattr(compiled, "positiontup", None), made)
+        return cls(str(whole), whole, getattr(whole, "positiontup", None), made)
 
     def given(self, parameters: Mapping[str, Any]) -> Any:
         """
@@ -103,7 +102,7 @@ class ConcatLines:
     beside: tuple[tuple[str, Callable[[sa.ColumnElement[Any]], Spelled]], ...]
     rows: FetchRows
     width: int
-    _compiled: dict[int, tuple[sa.Select[Any], _Compiled]] = field(default_factory=dict)
+    _texts: Prepared[_Compiled] = field(default_factory=lambda: Prepared(_Compiled.of))
     front: tuple[Spelled, ...] = ()
 
     def columns(
@@ -167,16 +166,11 @@ class ConcatLines:
     ) -> str:
         """
         The statement with its parameters in it, as the driver writes them.
-
-        Kept with the statement itself, so that its identity is not given to another one.
         """
-        if id(statement) not in self._compiled:
-            made = _Compiled.of(statement, connection.dialect)
-            self._compiled[id(statement)] = statement, made
-        compiled = self._compiled[id(statement)][1]
+        prepared = self._texts.of(connection, statement)
         driver: Any = connection.connection.dbapi_connection
         with driver.cursor() as cursor:
-            query: str = cursor.mogrify(compiled.text, compiled.given(parameters))
+            query: str = cursor.mogrify(prepared.text, prepared.given(parameters))
         return query
 
     def cell(self, at: int, text: bytes) -> Cell:

@@ -18,18 +18,17 @@ from migrate.source.dialects.mysql_cells import converter
 from migrate.source.dialects.plain_columns import (
     ODD,
     FetchRows,
+    Make,
     Spell,
     Values,
     clock,
     day,
     moment,
+    same_way,
     spelled,
     texts,
 )
 from migrate.source.dialects.spelling import float_text, single_text
-
-Make = Callable[[Sequence[Any]], Values]
-"""A column of what the server sent."""
 
 Expression = Callable[[Column, sa.ColumnElement[Any]], sa.ColumnElement[Any]]
 
@@ -84,22 +83,6 @@ def _made(read: ColumnRead) -> Make:
     return partial(spelled, spell=_SPELLS[read.column.kind])
 
 
-def _same_way(read: ColumnRead) -> Make:
-    """
-    As the backfill does, where there is no second way.
-    """
-    convert = converter(read)
-
-    def make(values: Sequence[Any]) -> Values:
-        cells, faults = convert(values)
-        found: list[Any] = [one.encode() if isinstance(one, str) else one for one in cells]
-        for at in faults:
-            found[at] = ODD
-        return tuple(found)
-
-    return make
-
-
 @dataclass(frozen=True, slots=True)
 class MysqlColumns:
     """
@@ -133,7 +116,7 @@ class MysqlColumns:
         The way of these columns.
         """
         makes = [
-            _made(read) if other else _same_way(read)
+            _made(read) if other else same_way(converter(read))
             for read, other in zip(reads, others, strict=True)
         ]
         cell = partial(dialect.cell, relation)

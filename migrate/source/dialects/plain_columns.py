@@ -25,6 +25,9 @@ Spell = Callable[[Any], Any]
 FetchRows = Callable[[sa.Connection, sa.Select[Any], Mapping[str, Any]], Sequence[Raw]]
 """As `Dialect.fetch`."""
 
+Make = Callable[[Sequence[Any]], Values]
+"""A column of what the server or the driver gave."""
+
 FAILURES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -48,6 +51,24 @@ class Columns(Protocol):
         """
         The first `own` values of each row as the dialect's keyer takes them, and the columns.
         """
+
+
+def same_way(convert: Callable[[Sequence[Any]], tuple[Sequence[Any], Mapping[int, Any]]]) -> Make:
+    """
+    As the backfill does, where there is no second way.
+
+    Args:
+        convert: A dialect's own, from what came to cells and the faults among them.
+    """
+
+    def make(values: Sequence[Any]) -> Values:
+        cells, faults = convert(values)
+        found: list[Any] = [cell.encode() if isinstance(cell, str) else cell for cell in cells]
+        for at in faults:
+            found[at] = ODD
+        return tuple(found)
+
+    return make
 
 
 def spelled(values: Sequence[Any], spell: Spell) -> Values:

@@ -28,6 +28,7 @@ from migrate.source.dialects.base import (
     places_of,
 )
 from migrate.source.dialects.postgresql_lines import CopyLines
+from migrate.source.dialects.prepared import compiled
 
 CONNECT_TIMEOUT_S = 10
 """For one attempt to connect, unless the URL says otherwise."""
@@ -565,11 +566,9 @@ class PostgreSQL:
         Asks the planner with sorting and full scans made expensive: what is left is unavoidable.
         """
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        compiled = statement.compile(
-            dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
-        )
+        asked = compiled(statement, connection.dialect)
         rows = connection.exec_driver_sql(
-            f"EXPLAIN (FORMAT JSON) {compiled}", compiled.construct_params(dict(parameters))
+            f"EXPLAIN (FORMAT JSON) {asked}", asked.construct_params(dict(parameters))
         ).scalar()
         plan: Any = json.loads(rows) if isinstance(rows, str) else rows
         nodes = set(_nodes(plan[0]["Plan"]))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from migrate.model.values import Cell, ColumnRead, Kind
 from migrate.source.dialects.base import Fetched, Lines, Raw, TooMuch
+from migrate.source.dialects.prepared import Prepared, compiled
 from migrate.source.dialects.spelling import Misfit
 
 
@@ -34,7 +35,7 @@ class CopyLines:
     places: tuple[int, ...]
     spelled: Callable[[ColumnRead, sa.ColumnElement[Any]], sa.ColumnElement[Any]]
     front: tuple[sa.ColumnElement[Any], ...] = ()
-    _texts: dict[int, tuple[sa.Select[Any], sa.Compiled]] = field(default_factory=dict)
+    _texts: Prepared[sa.Compiled] = field(default_factory=lambda: Prepared(compiled))
 
     def columns(
         self, source: sa.FromClause, version: sa.ColumnElement[str] | None
@@ -51,7 +52,7 @@ class CopyLines:
         """
         The same with more columns. See `Lines.behind`.
         """
-        return replace(self, front=tuple(front.columns(source, None)), _texts={})
+        return replace(self, front=tuple(front.columns(source, None)), _texts=Prepared(compiled))
 
     def fetch(
         self,
@@ -69,23 +70,12 @@ class CopyLines:
         # Optional: a source of another dialect does not need it.
         from psycopg import ClientCursor  # noqa: PLC0415
 
-        compiled = self._compiled(connection, statement)
-        text = f"COPY ({compiled}) TO STDOUT (FORMAT text, ENCODING 'UTF8')"
+        prepared = self._texts.of(connection, statement)
+        text = f"COPY ({prepared}) TO STDOUT (FORMAT text, ENCODING 'UTF8')"
         driver: Any = connection.connection.dbapi_connection
-        values = compiled.construct_params(dict(parameters))
+        values = prepared.construct_params(dict(parameters))
         with ClientCursor(driver) as cursor, cursor.copy(text, values):
             return Fetched(_received(driver.pgconn, most))
-
-    def _compiled(self, connection: sa.Connection, statement: sa.Select[Any]) -> sa.Compiled:
-        """
-        Kept with the statement itself, so that its identity is not given to another one.
-        """
-        if id(statement) not in self._texts:
-            compiled = statement.compile(
-                dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
-            )
-            self._texts[id(statement)] = statement, compiled
-        return self._texts[id(statement)][1]
 
     def cell(self, at: int, text: bytes) -> Cell:
         """

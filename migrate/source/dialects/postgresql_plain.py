@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from migrate.model.values import ColumnRead, Kind
 from migrate.source.dialects.base import Dialect, Raw, Relation
 from migrate.source.dialects.plain_columns import Spell, Values, spelled, texts
+from migrate.source.dialects.prepared import Prepared, compiled
 from migrate.source.dialects.spelling import float_text, single_text
 
 _DAY = 86_400_000_000
@@ -164,7 +165,7 @@ class PostgresColumns:
     reads: tuple[ColumnRead, ...]
     spells: tuple[Spell | None, ...]
     printed: tuple[_Cell | None, ...]
-    _texts: dict[int, tuple[sa.Select[Any], sa.Compiled]] = field(default_factory=dict)
+    _texts: Prepared[sa.Compiled] = field(default_factory=lambda: Prepared(compiled))
 
     @classmethod
     def of(
@@ -207,12 +208,12 @@ class PostgresColumns:
         """
         All rows at once: the driver takes them apart in C.
         """
-        compiled = self._compiled(connection, statement)
+        prepared = self._texts.of(connection, statement)
         driver: Any = connection.connection.dbapi_connection
-        values = compiled.construct_params(dict(parameters))
+        values = prepared.construct_params(dict(parameters))
         with driver.cursor(binary=True) as cursor:
             _take_raw(cursor.adapters)
-            cursor.execute(str(compiled), values, prepare=False)
+            cursor.execute(str(prepared), values, prepare=False)
             rows = cursor.fetchall()
         if not rows:
             return (), ()
@@ -229,17 +230,6 @@ class PostgresColumns:
                 for column, read in zip(found, self.reads, strict=True)
             ]
         return list(zip(*keys, strict=True)), found
-
-    def _compiled(self, connection: sa.Connection, statement: sa.Select[Any]) -> sa.Compiled:
-        """
-        Kept with the statement itself, so that its identity is not given to another one.
-        """
-        if id(statement) not in self._texts:
-            compiled = statement.compile(
-                dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
-            )
-            self._texts[id(statement)] = statement, compiled
-        return self._texts[id(statement)][1]
 
 
 def _printed(dialect: Dialect, relation: Relation, read: ColumnRead) -> _Cell:

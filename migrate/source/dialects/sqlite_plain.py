@@ -5,7 +5,7 @@ SQLite: texts as binary values and integers as texts, which tell the storage by 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -16,21 +16,19 @@ import sqlalchemy as sa
 from migrate.model.values import ColumnRead, Kind
 from migrate.source.dialects.base import Raw
 from migrate.source.dialects.plain_columns import (
-    ODD,
     FetchRows,
+    Make,
     Spell,
     Values,
     clock,
     day,
     moment,
+    same_way,
     spelled,
     texts,
 )
 from migrate.source.dialects.spelling import SPECIAL, float_text
 from migrate.source.dialects.sqlite_cells import converter
-
-Make = Callable[[Sequence[Any]], Values]
-"""A column of what the driver gives."""
 
 _DECIMAL = re.compile(rb"-?[0-9]+(\.[0-9]+)?")
 _TRUTHS = {"0": b"false", "1": b"true"}
@@ -133,22 +131,6 @@ _SPELLS: Mapping[Kind, Spell] = {
 }
 
 
-def _same_way(read: ColumnRead) -> Make:
-    """
-    As the backfill does, where there is no second way.
-    """
-    convert = converter(read)
-
-    def make(values: Sequence[Any]) -> Values:
-        cells, faults = convert(values)
-        found = [cell.encode() if isinstance(cell, str) else cell for cell in cells]
-        for at in faults:
-            found[at] = ODD  # type: ignore[call-overload]
-        return tuple(found)
-
-    return make
-
-
 @dataclass(frozen=True, slots=True)
 class SqliteColumns:
     """
@@ -177,7 +159,7 @@ class SqliteColumns:
         ):
             return None
         makes = [
-            _made(read) if other else _same_way(read)
+            _made(read) if other else same_way(converter(read))
             for read, other in zip(reads, others, strict=True)
         ]
         return cls(tuple(reads), tuple(others), tuple(makes), rows)
