@@ -151,15 +151,21 @@ def test_ratios_of_the_second_client_are_those_to_idle():
     """
     Each p99 against idle, and each throttled rate against the unthrottled.
     """
-    idle, full, slow = (Watched(name, name) for name in ("idle", "full", "slow"))
-    idle.add([0.001], 1.0, None)
-    full.add([0.004], 1.0, 100.0)
-    slow.add([0.002], 1.0, 30.0)
-    assert dict(ratios({"client": [idle, full, slow]})) == pytest.approx(
+    found = []
+    for where, calm in (("apart", 0.001), ("shared", 0.002)):
+        idle, full, slow = (Watched(name, name, where) for name in ("idle", "full", "slow"))
+        idle.add([calm], 1.0, None)
+        full.add([0.004], 1.0, 100.0)
+        slow.add([0.002], 1.0, 30.0)
+        found += [idle, full, slow]
+    assert dict(ratios({"client": found})) == pytest.approx(
         {
-            "second client's p99, full : idle": 4.0,
-            "second client's p99, slow : idle": 2.0,
-            "backfill slow : unthrottled": 0.3,
+            "second client's p99, cores one for Redis, full : idle": 4.0,
+            "second client's p99, cores one for Redis, slow : idle": 2.0,
+            "backfill, cores one for Redis, slow : unthrottled": 0.3,
+            "second client's p99, cores shared, full : idle": 2.0,
+            "second client's p99, cores shared, slow : idle": 1.0,
+            "backfill, cores shared, slow : unthrottled": 0.3,
         }
     )
 

@@ -133,6 +133,23 @@ def test_a_second_run_finds_everything_there(
     assert {key for key in before if before[key] != after[key]} == {changed}
 
 
+def test_a_rate_limit_makes_small_transactions(
+    project: tuple[Project, Database, redis.Redis],
+) -> None:
+    """
+    Ten payloads each at 20,000 rows a second, so that other clients come in between.
+    """
+    user, _, client = project
+    user.configure(extra="throttle: {rows_per_second: 20000}")
+
+    user.run("backfill", "user_profiles", "--json")
+
+    stats = client.info("commandstats")
+    payloads, transactions = (stats[f"cmdstat_{name}"]["calls"] for name in ("restore", "exec"))
+    assert payloads > 0.8 * ROWS
+    assert payloads / 10 <= transactions <= payloads / 10 + 60
+
+
 def test_a_key_that_is_not_ours_is_left(project: tuple[Project, Database, redis.Redis]) -> None:
     """
     RESTORE would have refused it as well; the row becomes a reject, and its value stays.

@@ -168,6 +168,9 @@ class NoBrakes:
     def pause(self, rows: int) -> tuple[str, float] | None:
         return None
 
+    def held(self) -> list[tuple[str, float]]:
+        return []
+
 
 def engine(world: World, *, generation: int = 0, **changes: object) -> Engine:
     """
@@ -344,7 +347,7 @@ def test_a_pause_is_told_and_then_slept() -> None:
     """
     answers = [("pause_file", 1.0), ("pause_file", 1.0), None]
 
-    class Brakes:
+    class Brakes(NoBrakes):
         def pause(self, rows: int) -> tuple[str, float] | None:
             return answers.pop(0) if answers else None
 
@@ -355,6 +358,30 @@ def test_a_pause_is_told_and_then_slept() -> None:
 
     assert [e for e in events if isinstance(e, Throttled)] == [Throttled("pause_file", 1.0)] * 2
     assert watch.slept == [1.0, 1.0]
+
+
+def test_pauses_within_a_chunk_are_told_once_behind_it() -> None:
+    """
+    They are no time that writing took, and nobody sleeps for them a second time.
+    """
+    watch = Stopwatch()
+
+    class Brakes(NoBrakes):
+        def held(self) -> list[tuple[str, float]]:
+            return [("rows_per_second", 0.4), ("redis_latency", 0.1)]
+
+    class Slow(World):
+        def write(self, records: Sequence[Record]) -> Receipt:
+            watch.at += 0.7
+            return super().write(records)
+
+    events = list(engine(Slow({1: "a"}), throttle=Brakes(), clock=watch).run("w"))
+
+    chunk, *held, _ = events
+    assert isinstance(chunk, ChunkCopied)
+    assert chunk.seconds["write"] == pytest.approx(0.2)
+    assert held == [Throttled("rows_per_second", 0.4), Throttled("redis_latency", 0.1)]
+    assert watch.slept == []
 
 
 def test_a_dry_run_forgets() -> None:

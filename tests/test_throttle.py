@@ -11,6 +11,7 @@ import pytest
 
 from migrate.errors import TargetNotWritable
 from migrate.model.settings import ThrottleConfig
+from migrate.pipeline.pace import Pacer
 from migrate.pipeline.throttle import Brakes
 
 
@@ -52,13 +53,14 @@ def brakes(
     paused: Callable[[], bool] = lambda: False,
     share: float = 1.0,
 ) -> Brakes:
+    config = config or ThrottleConfig()
     return Brakes(
-        config or ThrottleConfig(),
+        config,
         clock=watch,
+        pacer=Pacer(config, clock=watch, latency=lambda: server.latency_ms, share=share),
         signals=server,
         paused=paused,
         patience_s=60.0,
-        share=share,
     )
 
 

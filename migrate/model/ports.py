@@ -296,6 +296,36 @@ class Throttle(Protocol):
         After `rows` more rows: the reason and the seconds to wait now, or None to go on.
         """
 
+    def held(self) -> Sequence[tuple[str, float]]:
+        """
+        How long a `Pace` has held the run back since this was last asked: reasons and seconds.
+        """
+
+
+class Pace(Protocol):
+    """
+    How much is sent to a target at once, and when, so that its other clients come in between.
+    """
+
+    @property
+    def most(self) -> int:
+        """
+        Records of the next step, at most.
+        """
+
+    def wait(self, records: int) -> None:
+        """
+        Hold back until a step of so many records may begin.
+
+        Raises:
+            Whatever ends a run: nothing of this step was sent.
+        """
+
+    def look(self) -> None:
+        """
+        Called while the target works on a step, or right behind it.
+        """
+
 
 class Clock(Protocol):
     """
@@ -323,6 +353,7 @@ __all__ = [
     "Clock",
     "Extractor",
     "Loader",
+    "Pace",
     "Partition",
     "Progress",
     "Query",

@@ -7,8 +7,9 @@ until a verification names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from migrate.errors import ReadTooLongAgo
 from migrate.model.events import ChunkCopied, Event, PartitionDone, Throttled
@@ -22,6 +23,16 @@ LARGEST_CHUNK = 5_000
 FIRST_CHUNK = 1_000
 TARGET_SECONDS = 0.25
 """How long a chunk should take: a kill repeats this much, a stop waits this long."""
+
+
+class _Done(NamedTuple):
+    """
+    What happened to a chunk, how long it was held back on the way, and where its partition is now.
+    """
+
+    event: ChunkCopied | PartitionDone
+    held: Sequence[Throttled]
+    partition: Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class Engine:
 
         Yields:
             A `ChunkCopied` after each chunk's checkpoint, `PartitionDone`, and `Throttled` before
-            each pause.
+            each pause, or once behind the chunk for all pauses within it.
         """
         left = self.limit
         while left is None or left > 0:
@@ -75,17 +86,17 @@ class Engine:
         while limit is None or copied < limit:
             self.stop()
             wanted = size if limit is None else min(size, limit - copied)
-            event, partition = self._chunk(partition, wanted)
+            event, held, partition = self._chunk(partition, wanted)
             yield event
             if isinstance(event, PartitionDone):
                 return
             copied += event.rows
-            size = _next_size(size, sum(event.seconds.values()), self.largest)
+            yield from held
+            seconds = sum(event.seconds.values()) + sum(one.seconds for one in held)
+            size = _next_size(size, seconds, self.largest)
             yield from self._pauses(event.rows)
 
-    def _chunk(
-        self, partition: Partition, wanted: int
-    ) -> tuple[ChunkCopied | PartitionDone, Partition]:
+    def _chunk(self, partition: Partition, wanted: int) -> _Done:
         """
         Copy one chunk, and again with fewer rows where it took longer than rows may be kept.
         """
@@ -98,14 +109,14 @@ class Engine:
                 wanted = max(1, wanted // 4)
                 self.stop()
 
-    def _copy(
-        self, partition: Partition, wanted: int
-    ) -> tuple[ChunkCopied | PartitionDone, Partition]:
+    def _copy(self, partition: Partition, wanted: int) -> _Done:
         watch = Watch(self.clock)
         carried = self.carrier.carry(partition.range, partition.cursor, wanted, watch)
         if carried.last is None:
             done = Progress(partition.cursor, 0, done=True, server=self.carrier.server)
-            return PartitionDone(partition.number), self.checkpoints.save(partition, done)
+            return _Done(
+                PartitionDone(partition.number), [], self.checkpoints.save(partition, done)
+            )
         progress = Progress(
             cursor=carried.last,
             rows=carried.rows,
@@ -116,10 +127,12 @@ class Engine:
         )
         partition = self.checkpoints.save(partition, progress)
         watch.lap("save")
+        held = [Throttled(reason, seconds) for reason, seconds in self.throttle.held()]
+        watch.less("write", sum(one.seconds for one in held))
         event = ChunkCopied(
             partition.number, carried.rows, carried.outcomes, carried.refused, watch.laps
         )
-        return event, partition
+        return _Done(event, held, partition)
 
     def _pauses(self, rows: int) -> Iterator[Throttled]:
         while (pause := self.throttle.pause(rows)) is not None:

@@ -16,7 +16,7 @@ from migrate.mapping.bulk import BulkPlan
 from migrate.model.ports import BulkExtractor
 from migrate.model.values import Key, KeyRange, Outcome, RawPage, first_version
 from migrate.pipeline.carry import Carried, Rows, Watch, require_generation
-from migrate.target.bulk import MAX_BATCH, BulkLoader
+from migrate.target.bulk import BulkLoader
 from migrate.target.encoder import Encoder
 
 LARGEST_PAGE = 20_000
@@ -91,8 +91,10 @@ class Lines:
         left: list[int] = []
 
         def batches() -> Iterator[Sequence[tuple[bytes, bytes]]]:
-            for start in range(0, len(page.lines), MAX_BATCH):
-                made = encoder.encode(page.lines[start : start + MAX_BATCH], version)
+            end = 0
+            while end < len(page.lines):
+                start, end = end, end + self.loader.most
+                made = encoder.encode(page.lines[start:end], version)
                 rows.append((start, made.rows))
                 left.extend(start + at for at in made.odd)
                 yield made.items

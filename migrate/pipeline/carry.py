@@ -35,6 +35,12 @@ class Watch:
         self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now
 
+    def less(self, name: str, seconds: float) -> None:
+        """
+        So much of what had this name was something else.
+        """
+        self.laps[name] = max(0.0, self.laps.get(name, 0.0) - seconds)
+
     @property
     def total(self) -> float:
         """

@@ -1,15 +1,18 @@
 """
-When a run holds itself back, and why: rate, Redis memory, Redis latency, a pause file.
+When a run holds itself back between two chunks, and why: rate, memory, latency, a pause file.
+
+Within a chunk it is `pace` that does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from migrate.errors import TargetNotWritable
 from migrate.model.ports import Clock
 from migrate.model.settings import ThrottleConfig
+from migrate.pipeline.pace import Pacer
 
 LOOK_EVERY_S = 1.0
 """How often Redis is asked for its memory and latency; a question costs a round trip."""
@@ -47,7 +50,7 @@ class Brakes:
     The `Throttle` of a worker.
 
     Args:
-        share: Of `rows_per_second`, where several workers run: 1 / workers.
+        pacer: Keeps the rate; whoever writes through it has waited already.
 
         signals: Asks the target.
 
@@ -61,18 +64,17 @@ class Brakes:
         config: ThrottleConfig,
         *,
         clock: Clock,
+        pacer: Pacer,
         signals: Callable[[], Signals],
         paused: Callable[[], bool],
         patience_s: float,
-        share: float = 1.0,
     ) -> None:
         self._config = config
         self._clock = clock
         self._signals = signals
         self._paused = paused
         self._patience_s = patience_s
-        self._rate = config.rows_per_second * share if config.rows_per_second else None
-        self._free_at = clock.now()
+        self._pacer = pacer
         self._look_at = clock.now()
         self._full_since: float | None = None
 
@@ -83,21 +85,19 @@ class Brakes:
         Raises:
             TargetNotWritable: Redis' memory stayed above the limit for as long as we may wait.
         """
+        wait = self._pacer.charge(rows)
         if self._paused():
             return ("pause_file", PAUSE_FILE_S)
         held = self._target()
         if held is not None:
-            self._charge(rows)
             return held
-        return self._charge(rows)
-
-    def _charge(self, rows: int) -> tuple[str, float] | None:
-        if self._rate is None:
-            return None
-        now = self._clock.now()
-        self._free_at = max(self._free_at, now) + rows / self._rate if rows else self._free_at
-        wait = self._free_at - now
         return ("rows_per_second", wait) if wait > 0 else None
+
+    def held(self) -> Sequence[tuple[str, float]]:
+        """
+        See `model.ports.Throttle.held`.
+        """
+        return self._pacer.held()
 
     def _target(self) -> tuple[str, float] | None:
         now = self._clock.now()

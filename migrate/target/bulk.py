@@ -224,6 +224,7 @@ class BulkLoader:
         identify: Callable[[], ServerIdentity],
     ) -> None:
         self.script = script
+        self._pace = script.pace
         self._link = link
         self._patience = link.patience
         self._where = {"mapping": mapping, "redis": link.config.name}
@@ -246,6 +247,13 @@ class BulkLoader:
         """
         return self._server
 
+    @property
+    def most(self) -> int:
+        """
+        Items of the next batch for `restore`, at most.
+        """
+        return min(MAX_BATCH, self._pace.most)
+
     def lease(self) -> None:
         """
         Nothing here expires.
@@ -255,8 +263,8 @@ class BulkLoader:
         """
         Write every item whose key is absent; the positions of all others, over all batches.
 
-        Each batch is taken from `batches` while Redis works on the one before; 200 to 500 items
-        each are best. All of them are kept until this returns.
+        Each batch is taken from `batches` while Redis works on the one before; `most` items each
+        are best. All of them are kept until this returns.
 
         Raises:
             As `model.ports.Loader.write`.
@@ -292,7 +300,7 @@ class BulkLoader:
             return receipt
         items, places, left = self._encoded(records)
         while True:
-            there = {places[at] for at in self.restore(_slices(items))}
+            there = {places[at] for at in self.restore(self._slices(items))}
             behind = sorted({*left, *there})
             receipt = self.script.write([records[at] for at in behind])
             if self.script.server == self._server:
@@ -329,6 +337,12 @@ class BulkLoader:
             raise Closed("Two connections, two servers.")
         return identity
 
+    def _slices(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        end = 0
+        while end < len(items):
+            start, end = end, end + self.most
+            yield items[start:end]
+
     def _encoded(self, records: Sequence[Record]) -> tuple[list[Item], list[int], list[int]]:
         """
         Items with the positions of their records, and the positions of those that are too large.
@@ -354,8 +368,10 @@ class BulkLoader:
         try:
             while part is not None:
                 # What goes wrong here is met again, with patience, when the answer is fetched.
+                self._pace.wait(len(part))
                 with suppress(*DRIVER_ERRORS):
                     self._wire.restore(part)
+                self._pace.look()
                 coming = next(parts, None)
                 there += [done + at for at in self._finished(part)]
                 done += len(part)
@@ -501,11 +517,6 @@ def _keeping(batches: Iterable[Sequence[Item]], kept: list[Sequence[Item]]) -> I
     for batch in batches:
         kept.append(batch)
         yield batch
-
-
-def _slices(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), MAX_BATCH):
-        yield items[start : start + MAX_BATCH]
 
 
 def _divided(batch: Sequence[Item]) -> Iterator[Sequence[Item]]:

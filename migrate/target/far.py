@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from migrate.errors import MigrateError, Refused, TargetNotWritable
 from migrate.mapping.template import Template
 from migrate.model.lookups import entries_text, parse_entries
+from migrate.model.ports import Pace
 from migrate.model.shape import RecordShape
 from migrate.model.values import Fence, LookupKind, Outcome, Receipt, Record, ServerIdentity
 from migrate.target.claims import Claims, Held, Leaving, Seen, Wanted
 from migrate.target.far_scripts import FAR_WRITE, LOOK, OWN, PEEK
 from migrate.target.link import Link, call_of
-from migrate.target.loader import Call, DryLoader, ScriptLoader, cast
+from migrate.target.loader import AT_ONCE, Call, DryLoader, ScriptLoader, cast
 from migrate.target.slots import slot_of
 
 ROUNDS = 100
@@ -210,8 +211,9 @@ class FarLoader(ScriptLoader):
         identify: Callable[[], ServerIdentity],
         *,
         adopt: bool = False,
+        pace: Pace = AT_ONCE,
     ) -> None:
-        super().__init__(link, mapping, fence, shape, identify, adopt=adopt)
+        super().__init__(link, mapping, fence, shape, identify, adopt=adopt, pace=pace)
         self._links = _Links(mapping, shape)
         self._claims = Claims(link, mapping, fence, shape.reserved, self.refusal)
         self._names = shape.reserved
@@ -343,7 +345,7 @@ class FarLoader(ScriptLoader):
         """
         marked = [work.links.marked(work.records[at], claimed=at in work.ready) for at in places]
         calls = self._calls(marked, FAR_WRITE, tail=lambda slot: (work.stamps.get(slot, b""),))
-        for found, reply in cast(self._link, FAR_WRITE, calls, self.refusal):
+        for found, reply in self._paced(FAR_WRITE, calls):
             if reply[0] == b"OK":
                 _, digits, *told = reply
                 left = iter(told)

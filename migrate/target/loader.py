@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from migrate.errors import Fenced, MigrateError, ReadTooLongAgo
 from migrate.mapping.template import Template
 from migrate.model.lookups import entries_text
+from migrate.model.ports import Pace
 from migrate.model.shape import RecordShape
 from migrate.model.values import (
     Entry,
@@ -42,6 +43,27 @@ before it expired is written after it is gone."""
 LEASE_MS = 30_000
 """How long after they were read rows of a mapping with a time to live may be written."""
 
+
+class AtOnce:
+    """
+    The `Pace` of whoever is in nobody's way: everything as soon as possible.
+    """
+
+    most = TRIP_RECORDS
+
+    def wait(self, records: int) -> None:
+        """
+        Not at all.
+        """
+
+    def look(self) -> None:
+        """
+        Nobody waits.
+        """
+
+
+AT_ONCE = AtOnce()
+
 _FOUND = frozenset({Outcome.STALE, Outcome.CONFLICT})
 _REFUSED = frozenset({Outcome.DUPLICATE, Outcome.COLLISION})
 _BY_DIGIT = {ord(str(int(outcome))): outcome for outcome in Outcome}
@@ -56,6 +78,8 @@ class ScriptLoader:
 
     Args:
         adopt: Put aside what is not ours and in a record's place, instead of leaving it.
+
+        pace: Of what is written.
     """
 
     def __init__(
@@ -67,8 +91,10 @@ class ScriptLoader:
         identify: Callable[[], ServerIdentity],
         *,
         adopt: bool = False,
+        pace: Pace = AT_ONCE,
     ) -> None:
         self._link = link
+        self.pace = pace
         self._mapping = mapping
         self._fence: tuple[Any, ...] = (fence.mode, fence.epoch, fence.run)
         self._form = _Form(shape)
@@ -163,8 +189,13 @@ class ScriptLoader:
                 yield Call(taken, call_of(GIVE_UP, keys, words), sum(map(len, wanted)))
 
     def _write(self, records: Sequence[Record]) -> Receipt:
-        replies = cast(self._link, WRITE, self._calls(records), self.refusal)
-        return _receipt(replies, len(records))
+        return _receipt(self._paced(WRITE, self._calls(records)), len(records))
+
+    def _paced(self, script: Script, calls: Iterator[Call]) -> Replies:
+        """
+        Run calls that write.
+        """
+        return cast(self._link, script, calls, self.refusal, self.pace)
 
     def _calls(
         self,
@@ -180,7 +211,8 @@ class ScriptLoader:
             head = (*self._fence, *self._form.words(aside), deadline)
             fence, last = fence_key(self._mapping, slot), tail(slot)
             at = 0
-            for batch, size in batches([records[place] for place in places]):
+            here = [records[place] for place in places]
+            for batch, size in batches(here, min(MAX_RECORDS, self.pace.most)):
                 keys = [fence, *(record.key for record in batch)]
                 arguments = self._form.arguments(batch, values=values)
                 command = call_of(script, keys, [*head, *arguments, *last])
@@ -273,14 +305,16 @@ def size_of(record: Record) -> int:
     return size + sum(RECORD_OVERHEAD + len(entry.key) for entry in record.entries)
 
 
-def batches(records: Sequence[Record]) -> Iterator[tuple[Sequence[Record], int]]:
+def batches(
+    records: Sequence[Record], most: int = MAX_RECORDS
+) -> Iterator[tuple[Sequence[Record], int]]:
     """
-    Divide records for scripts, in order, with the bytes of each part.
+    Divide records for scripts, at most so many each, in order, with the bytes of each part.
     """
     start, size = 0, 0
     for at, record in enumerate(records):
         more = size_of(record)
-        if at > start and (at - start >= MAX_RECORDS or size + more > MAX_BYTES):
+        if at > start and (at - start >= most or size + more > MAX_BYTES):
             yield records[start:at], size
             start, size = at, 0
         size += more
@@ -350,13 +384,13 @@ def _by_slot(link: Link, records: Sequence[Record]) -> Iterator[tuple[int | None
     yield from slots.items()
 
 
-def _trips(calls: Iterator[Call]) -> Iterator[list[Call]]:
+def _trips(calls: Iterator[Call], pace: Pace) -> Iterator[list[Call]]:
     trip: list[Call] = []
     records, bytes_ = 0, 0
     for call in calls:
         records += len(call.places)
         bytes_ += call.size
-        if trip and (records > TRIP_RECORDS or bytes_ > TRIP_BYTES):
+        if trip and (records > min(TRIP_RECORDS, pace.most) or bytes_ > TRIP_BYTES):
             yield trip
             trip, records, bytes_ = [], len(call.places), call.size
         trip.append(call)
@@ -373,13 +407,16 @@ def cast(
     script: Script,
     calls: Iterator[Call],
     refused: Callable[[list[Any]], MigrateError | None],
+    pace: Pace = AT_ONCE,
 ) -> Replies:
     """
     Run every call until each is acknowledged.
     """
     replies: Replies = []
-    for trip in _trips(calls):
+    for trip in _trips(calls, pace):
+        pace.wait(sum(len(call.places) for call in trip))
         answers = _acknowledged(link, script, [call.command for call in trip], refused)
+        pace.look()
         replies += [(call.places, answer) for call, answer in zip(trip, answers, strict=True)]
     return replies
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from migrate.model.events import Notify, silent
-from migrate.model.ports import Clock
+from migrate.model.ports import Clock, Pace
 from migrate.model.settings import RedisConfig, Topology
 from migrate.model.shape import RecordShape
 from migrate.model.values import Fence, Record, RecordType, ServerIdentity
@@ -26,12 +26,13 @@ from migrate.target.glance import Glance
 from migrate.target.health import (
     Signals,
     TargetHealth,
+    ping_ms,
     read_health,
     read_identity,
     read_signals,
 )
 from migrate.target.link import Link
-from migrate.target.loader import DryLoader, ScriptLoader
+from migrate.target.loader import AT_ONCE, DryLoader, ScriptLoader
 from migrate.target.nodes import Nodes
 from migrate.target.probe import ACL_USER, Probed, acl_rule, probe_commands
 from migrate.target.reader import RecordReader
@@ -124,6 +125,12 @@ class RedisTarget:
         """
         return read_signals(self._link, self._clock)
 
+    def latency_ms(self) -> float:
+        """
+        How long an answer takes now, in milliseconds; of several masters the slowest.
+        """
+        return max(self._link.each(lambda link: ping_ms(link, self._clock)).values())
+
     def is_empty(self) -> bool:
         """
         Whether the database holds no key at all.
@@ -165,14 +172,20 @@ class RedisTarget:
             refuse_far_sets(mapping, shape)
 
     def loader(
-        self, mapping: str, fence: Fence, shape: RecordShape, *, adopt: bool = False
+        self,
+        mapping: str,
+        fence: Fence,
+        shape: RecordShape,
+        *,
+        adopt: bool = False,
+        pace: Pace = AT_ONCE,
     ) -> ScriptLoader:
         """
         Writes behind the fence that `begin` gave. See `loader.ScriptLoader`.
         """
         self.refuse_unfit(mapping, shape)
         make = FarLoader if self._has_slots else ScriptLoader
-        return make(self._link, mapping, fence, shape, self._identity, adopt=adopt)
+        return make(self._link, mapping, fence, shape, self._identity, adopt=adopt, pace=pace)
 
     def bulk_unfit(self) -> Unfit | None:
         """
@@ -182,7 +195,9 @@ class RedisTarget:
             return Unfit("A Redis Cluster is written by scripts alone.")
         return why_unfit(self._link)
 
-    def bulk(self, mapping: str, fence: Fence, shape: RecordShape) -> BulkLoader | None:
+    def bulk(
+        self, mapping: str, fence: Fence, shape: RecordShape, pace: Pace = AT_ONCE
+    ) -> BulkLoader | None:
         """
         The same as `loader`, by ready payloads; None where records or target are unfit for it.
 
@@ -190,7 +205,7 @@ class RedisTarget:
         """
         if not fits(shape) or self.bulk_unfit() is not None:
             return None
-        script = self.loader(mapping, fence, shape)
+        script = self.loader(mapping, fence, shape, pace=pace)
         return BulkLoader(self._link, script, mapping, fence, shape, self._identity)
 
     def dry_loader(self, mapping: str, shape: RecordShape, *, adopt: bool = False) -> DryLoader:

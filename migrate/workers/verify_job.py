@@ -26,6 +26,7 @@ from migrate.model.values import Key, Table
 from migrate.model.verdict import BACK, Level, Recheck
 from migrate.pipeline import verify_fields
 from migrate.pipeline import verify_result as results
+from migrate.pipeline.pace import Pacer
 from migrate.pipeline.throttle import Brakes
 from migrate.pipeline.verify import Tally, Verifier
 from migrate.pipeline.verify_again import DELAYS_S, Looked, Rechecks
@@ -235,10 +236,15 @@ class Bench:
         return Brakes(
             config,
             clock=self.clock,
+            pacer=Pacer(
+                config,
+                clock=self.clock,
+                latency=self.target.latency_ms,
+                share=1 / self.job.workers,
+            ),
             signals=self.target.signals,
             paused=Path(config.pause_file).exists,
             patience_s=self.job.settings.redis["target"].retry_for_s,
-            share=1 / self.job.workers,
         )
 
     def books(self) -> LedgerBooks:

@@ -18,15 +18,19 @@ from migrate.model.events import Event, Notify
 from migrate.model.ports import Checkpoints, Loader, Partition, Progress
 from migrate.model.settings import Settings
 from migrate.model.values import Fence, KeyRange, Table
-from migrate.pipeline.backfill import LARGEST_CHUNK, Engine
+from migrate.pipeline.backfill import LARGEST_CHUNK, SMALLEST_CHUNK, Engine
 from migrate.pipeline.bulk import LARGEST_PAGE, Lines
 from migrate.pipeline.carry import Carrier, Rows
 from migrate.pipeline.dry_run import ForgetfulCheckpoints
+from migrate.pipeline.pace import Pacer
 from migrate.pipeline.throttle import Brakes
 from migrate.source.store import SqlSource
 from migrate.target.encoder import Encoder
 from migrate.target.store import RedisTarget
 from migrate.workers.stopping import Requested, StoppableClock, check
+
+READ_S = 0.02
+"""Of a run with a rate limit, what it may copy in this time is read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,19 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
         compiled = compile_mapping(
             job.mapping, job.table, revision=job.revision, instant=job.instant
         )
+        pacer = Pacer(
+            job.settings.throttle,
+            clock=clock,
+            latency=target.latency_ms,
+            share=1 / job.workers,
+        )
         carrier: Carrier
         checkpoints: Checkpoints
         if job.run is None or job.fence is None:
             carrier = _dry(job, compiled, source, target, stack)
             checkpoints = ForgetfulCheckpoints(job.ranges)
         else:
-            carrier = _wet(job, compiled, source, target, stack)
+            carrier = _wet(job, compiled, source, target, pacer, stack)
             ledger = stack.enter_context(
                 closing(
                     open_ledger(
@@ -120,10 +130,10 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
         brakes = Brakes(
             config,
             clock=clock,
+            pacer=pacer,
             signals=target.signals,
             paused=Path(config.pause_file).exists,
             patience_s=job.settings.redis["target"].retry_for_s,
-            share=1 / job.workers,
         )
         engine = Engine(
             carrier=carrier,
@@ -145,7 +155,12 @@ def _dry(
 
 
 def _wet(
-    job: Job, compiled: CompiledMapping, source: SqlSource, target: RedisTarget, stack: ExitStack
+    job: Job,
+    compiled: CompiledMapping,
+    source: SqlSource,
+    target: RedisTarget,
+    pacer: Pacer,
+    stack: ExitStack,
 ) -> Carrier:
     """
     The fast way where both stores and the mapping have it, and the plain one otherwise.
@@ -156,9 +171,9 @@ def _wet(
     plan = compiled.bulk()
     bulk = None
     if job.settings.bulk and not job.adopt:
-        bulk = target.bulk(compiled.name, fence, shape)
+        bulk = target.bulk(compiled.name, fence, shape, pacer)
     if bulk is None:
-        loader = target.loader(compiled.name, fence, shape, adopt=job.adopt)
+        loader = target.loader(compiled.name, fence, shape, adopt=job.adopt, pace=pacer)
         return _rows(job, compiled, source, loader, stack)
     rows = _rows(job, compiled, source, bulk, stack)
     lines = None
@@ -180,9 +195,13 @@ def _rows(
 
 def _largest_chunk(carrier: Carrier, rows_per_second: int | None, workers: int) -> int:
     """
-    No chunk above a second's worth of rows, so that a rate limit is a rate and not a burst.
+    Rows of a chunk at most; where there is a rate limit, what a short moment allows.
+
+    Reading a chunk is a burst for the source, and waiting for it would be a gap in the rate. But
+    few rows are not worth a round trip, so that a slow run reads up to a second's worth.
     """
     largest = LARGEST_PAGE if isinstance(carrier, Lines) else LARGEST_CHUNK
     if rows_per_second is None:
         return largest
-    return max(1, min(largest, rows_per_second // workers))
+    second = rows_per_second // workers
+    return max(1, min(largest, second, max(SMALLEST_CHUNK, int(second * READ_S))))

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from migrate.ops.tables import table
-from tests.benchmarks import machine, parts, report
+from tests.benchmarks import beside, machine, parts, report
 from tests.benchmarks.chart import ratio
 from tests.benchmarks.data import DIALECTS
 from tests.benchmarks.measured import Measured, Watched
@@ -142,7 +142,7 @@ def _measure(bench: parts.Bench, wanted: list[str], out: Path, document: dict[st
         "loads": parts.loads,
         "shapes": parts.shapes,
         "sizes": parts.sizes,
-        "client": parts.second_client,
+        "client": beside.second_client,
     }
     if not bench.servers.databases:
         raise Missing("There is no database to copy from: " + " ".join(bench.servers.absent))

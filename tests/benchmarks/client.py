@@ -1,13 +1,15 @@
 """
 A second client of Redis: reads single records at a modest rate, and keeps how long each took.
 
-Run as a program: `client.py <port> <requests a second> <folder>`, until the file `stop` is there.
+Run as a program: `client.py <port> <requests a second> <folder> [<core>]`, until the file `stop` is
+there.
 It reads keys of its own, so that it sees the same whatever a backfill has done so far.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import time
@@ -66,10 +68,12 @@ def read(connection: socket.socket, rate: float, stop: Path) -> list[float]:
     return taken
 
 
-def main(port: str, rate: str, folder: str) -> None:
+def main(port: str, rate: str, folder: str, core: str = "") -> None:
     """
     Fill, say that it begins, read, and leave the latencies in a file.
     """
+    if core:
+        os.sched_setaffinity(0, {int(core)})
     place = Path(folder)
     with socket.create_connection((HOST, int(port))) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

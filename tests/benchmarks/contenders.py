@@ -5,7 +5,7 @@ The ways to load the profiles into Redis that run against each other.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,20 +61,28 @@ def all_contenders(servers: Servers, folder: Path, venvs: Path) -> list[Contende
 
 def ours(servers: Servers, folder: Path) -> Iterator[Contender]:
     """
-    profile-migrate from each database, with one and two workers, on the bulk path and the plain.
+    profile-migrate from each database, on the bulk path and on the plain one.
     """
     if not has_bulk():
         servers.absent.append("This version has no setting `bulk`: its one path is measured.")
     settings = {"": "bulk: auto", "-plain": "bulk: off"} if has_bulk() else {"": ""}
     for dialect, database in servers.databases.items():
         for suffix, setting in settings.items():
-            # The plain path takes minutes; how it goes with workers is shown once.
-            for workers in (2,) if suffix and dialect != "postgresql" else (1, 2):
+            for workers in _workers(dialect, plain=bool(suffix)):
                 name = f"ours-{dialect}-{workers}{suffix}"
                 one = Ours(folder / name, database, servers.redis.url, workers, setting)
                 title = f"profile-migrate, {TITLES[dialect]}, --workers {workers}"
                 title += ", bulk: off" if suffix else ""
                 yield Contender(name, title, one.backfill, True, one, bool(suffix))
+
+
+def _workers(dialect: str, *, plain: bool) -> Sequence[int]:
+    """
+    How it goes with workers is shown from one database; the plain path takes minutes.
+    """
+    if dialect != "postgresql":
+        return (2,) if plain else (1, 2)
+    return (1, 2) if plain else (1, 2, 3)
 
 
 TITLES = {"postgresql": "PostgreSQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
@@ -118,18 +126,23 @@ def _psql(servers: Servers, folder: Path, venvs: Path) -> Iterator[Contender]:
     words = [
         psql, "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--host", server.host,
         "--port", server.port, "--username", server.user, "--dbname", database.name,
-        # Rows come as they are read; without it psql keeps the whole result in memory first.
-        "--set", "FETCH_COUNT=10000", "--set", "ON_ERROR_STOP=1",
+        "--set", "ON_ERROR_STOP=1",
     ]  # fmt: skip
     environment = {"PGPASSWORD": server.password, "PGCLIENTENCODING": "UTF8"}
 
-    def load(table: str) -> Took:
+    def load(table: str, *more: str) -> Took:
         script = folder / f"{table}.sql"
         script.write_text(resp_query(table), encoding="utf-8")
-        source = [*map(str, words), "--file", str(script)]
+        source = [*map(str, words), *more, "--file", str(script)]
         return _piped(processes.run(source, command, env=environment))
 
+    # As the recipe is passed on: psql keeps the whole result in memory first.
     yield Contender("psql", "psql | redis-cli --pipe", load)
+    yield Contender(
+        "psql-portions",
+        "psql, FETCH_COUNT | redis-cli --pipe",
+        lambda table: load(table, "--set", "FETCH_COUNT=10000"),
+    )
 
 
 def resp_query(table: str) -> str:

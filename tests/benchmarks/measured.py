@@ -112,17 +112,26 @@ class Measured:
         return found
 
 
+WHERE = {"apart": "one for Redis", "shared": "shared"}
+"""How the cores of the machine are given out while a second client is watched."""
+
+
 @dataclass(slots=True)
 class Watched:
     """
     What a second client saw while something ran, or while nothing did.
 
     Args:
+        where: A name in `WHERE`; the client has the core that Redis has.
+
+        setting: Of the backfill.
+
         rates: Rows a second of the backfill, in each round.
     """
 
     name: str
     title: str
+    where: str = "shared"
     setting: str = ""
     rates: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)

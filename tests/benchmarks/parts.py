@@ -1,20 +1,16 @@
 """
-The parts of a measurement: loads side by side, other shapes, other sizes, and a second client.
+The parts of a measurement: loads side by side, other shapes, other sizes.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.benchmarks import client, data
+from tests.benchmarks import data
 from tests.benchmarks.contenders import (
     PROFILES,
     TITLES,
@@ -23,27 +19,16 @@ from tests.benchmarks.contenders import (
     ready_file,
 )
 from tests.benchmarks.data import ONE, create, tables, warm
-from tests.benchmarks.figures import median, net
-from tests.benchmarks.measured import Measured, Watched
+from tests.benchmarks.measured import Measured
 from tests.benchmarks.ours import FLAT, NESTED, Ours
 from tests.benchmarks.processes import Failed, Took
 from tests.benchmarks.records import Different, Expected, expected, write_ready
 from tests.benchmarks.servers import Servers
-from tests.servers import wait_until
 
 LEVELS = ("full", "deep")
 
 WORKERS = 2
-"""Of the parts that do not compare numbers of workers."""
-
-CLIENT_RATE = 200.0
-"""Requests a second of the second client: modest, and two thousand in ten seconds."""
-
-IDLE_S = 10.0
-"""How long the second client is watched while nothing else runs."""
-
-THROTTLED_SHARE = 0.3
-"""Of the unthrottled rate, as `rows_per_second` of the throttled run."""
+"""Of what does not compare numbers of workers."""
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -68,13 +53,13 @@ class Bench:
     chosen: Callable[[str], bool]
     say: Say
 
-    def ours(self, name: str, dialect: str, settings: str = "", mapping: str = FLAT) -> Ours:
+    def ours(self, name: str, dialect: str, *, workers: int = WORKERS, mapping: str = FLAT) -> Ours:
         """
         profile-migrate from this database, in a folder of this name.
         """
         database = self.servers.databases[dialect]
         url = self.servers.redis.url
-        return Ours(self.folder / name, database, url, WORKERS, settings, mapping)
+        return Ours(self.folder / name, database, url, workers, mapping=mapping)
 
 
 def alternating(values: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
@@ -262,90 +247,3 @@ def _repeat(bench: Bench, runs: Sequence[_Run]) -> list[Measured]:
         if not run.measured.failed:
             run.once(bench, check=number == 0)
     return [run.measured for run in chosen]
-
-
-def second_client(bench: Bench) -> list[Watched]:
-    """
-    A second client while nothing runs, during a backfill at full speed, and during throttled ones.
-    """
-    dialect = next(iter(bench.servers.databases))
-    idle = Watched("idle", "nothing else runs")
-    full = Watched("unthrottled", "backfill at full speed")
-    # Its own limit is so high that nothing holds it back, as a user would say "full speed".
-    full.setting = "throttle: {redis_latency_ms: 10000}"
-    watching = _Watching(bench, dialect)
-    for _ in range(bench.rounds):
-        watching.idle(idle)
-        watching.backfill(full)
-    rate = int((full.rate or 0) * THROTTLED_SHARE) or 1
-    limit = round(2 * idle.p99, 3)
-    throttled = [
-        Watched(
-            "rows_per_second", "throttled by rows_per_second",
-            f"throttle: {{rows_per_second: {rate}, redis_latency_ms: 10000}}",
-        ),
-        Watched(
-            "redis_latency_ms", "throttled by redis_latency_ms",
-            f"throttle: {{redis_latency_ms: {limit}}}",
-        ),
-        Watched(
-            "both", "throttled by both",
-            f"throttle: {{rows_per_second: {rate}, redis_latency_ms: {limit}}}",
-        ),
-    ]  # fmt: skip
-    for _, watched in alternating(throttled, bench.rounds):
-        watching.backfill(watched)
-    return [idle, full, *throttled]
-
-
-class _Watching:
-    """
-    Runs the second client beside something else.
-    """
-
-    def __init__(self, bench: Bench, dialect: str) -> None:
-        self._bench = bench
-        self._ours = bench.ours("watched", dialect)
-        self._start_up = median([self._first_row() for _ in range(3)])
-
-    def idle(self, watched: Watched) -> None:
-        """
-        Watch nothing.
-        """
-        # A trial with few rows takes no longer for this than for its backfills.
-        seconds = min(IDLE_S, max(2.0, self._bench.rows / 20_000))
-        _, latencies = self._beside(lambda: time.sleep(seconds))
-        self._keep(watched, latencies, None)
-
-    def backfill(self, watched: Watched) -> None:
-        """
-        Watch a backfill with these settings.
-        """
-        self._ours.settings = watched.setting
-        took, latencies = self._beside(lambda: self._ours.backfill(PROFILES))
-        self._keep(watched, latencies, self._bench.rows / net(took.seconds, self._start_up))
-
-    def _first_row(self) -> float:
-        self._bench.servers.empty()
-        return self._ours.backfill(ONE).seconds
-
-    def _keep(self, watched: Watched, latencies: list[float], rate: float | None) -> None:
-        watched.add(latencies, 1 / CLIENT_RATE, rate)
-        told = f"  {watched.name}: p99 {watched.p99_ms[-1]:.2f} ms"
-        self._bench.say(told + (f", {rate:,.0f} rows/s" if rate else ""))
-
-    def _beside(self, work: Callable[[], T]) -> tuple[T, list[float]]:
-        self._bench.servers.empty()
-        folder = self._bench.folder / f"client-{time.monotonic_ns()}"
-        folder.mkdir()
-        port = self._bench.servers.redis.port
-        words = [sys.executable, client.__file__, str(port), str(CLIENT_RATE), str(folder)]
-        with ExitStack() as stack:
-            process = subprocess.Popen(words, start_new_session=True)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            wait_until((folder / "begun").exists, "the second client to begin")
-            result = work()
-            (folder / "stop").touch()
-            process.wait(timeout=30)
-        return result, json.loads((folder / "latencies.json").read_text())

@@ -170,12 +170,15 @@ class _Memory:
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
-            for pid in _family(self._roots):
+            for pid in family(self._roots):
                 with contextlib.suppress(OSError, ValueError):
                     self._peaks[pid] = max(self._peaks.get(pid, 0), _peak_of(pid))
 
 
-def _family(roots: Sequence[int]) -> list[int]:
+def family(roots: Sequence[int]) -> list[int]:
+    """
+    These processes and all that they have started, and those have.
+    """
     found = list(roots)
     for pid in found:
         for children in Path(f"/proc/{pid}/task").glob("*/children"):

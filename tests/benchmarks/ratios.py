@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.contenders import READY, TITLES
-from tests.benchmarks.measured import Measured, Watched
+from tests.benchmarks.measured import WHERE, Measured, Watched
 
 Ratio = tuple[str, float]
 
@@ -23,6 +23,10 @@ def ratios(found: Mapping[str, Sequence[Any]]) -> list[Ratio]:
         *_sizes(found.get("sizes", ())),
         *_client(found.get("client", ())),
     ]
+
+
+def _rate(measured: Sequence[Measured], name: str) -> float | None:
+    return next((one.rate for one in measured if one.name == name and one.counts), None)
 
 
 def _best(measured: Sequence[Measured], prefix: str) -> float | None:
@@ -44,10 +48,11 @@ def _loads(measured: Sequence[Measured]) -> Iterator[Ratio]:
     for name, title in (
         (READY, "redis-cli --pipe, ready file"),
         ("psql", "psql | redis-cli --pipe"),
+        ("psql-portions", "psql, FETCH_COUNT | redis-cli --pipe"),
         ("sqlalchemy", "SQLAlchemy + redis-py"),
         ("datayoga", "datayoga"),
     ):
-        yield from _quotient(f"backfill from PostgreSQL : {title}", ours, _best(measured, name))
+        yield from _quotient(f"backfill from PostgreSQL : {title}", ours, _rate(measured, name))
     for dialect, title in (("mariadb", "MariaDB"), ("sqlite", "SQLite")):
         rate = _best(measured, f"ours-{dialect}-")
         yield from _quotient(f"backfill from {title} : from PostgreSQL", rate, ours)
@@ -60,7 +65,7 @@ def _loads(measured: Sequence[Measured]) -> Iterator[Ratio]:
 
 def _shapes(measured: Sequence[Measured]) -> Iterator[Ratio]:
     for dialect, title in TITLES.items():
-        nested, flat = _best(measured, f"children-{dialect}"), _best(measured, f"flat-{dialect}")
+        nested, flat = (_rate(measured, f"{name}-{dialect}") for name in ("children", "flat"))
         yield from _quotient(f"with two child tables : flat, {title}", nested, flat)
 
 
@@ -75,9 +80,13 @@ def _sizes(measured: Sequence[Measured]) -> Iterator[Ratio]:
 
 
 def _client(measured: Sequence[Watched]) -> Iterator[Ratio]:
-    if measured:
-        idle, full, *throttled = measured
+    for where in dict.fromkeys(one.where for one in measured):
+        idle, full, *throttled = (one for one in measured if one.where == where)
         for one in (full, *throttled):
-            yield f"second client's p99, {one.title} : idle", one.p99 / idle.p99
+            yield (
+                f"second client's p99, cores {WHERE[where]}, {one.title} : idle",
+                one.p99 / idle.p99,
+            )
         for one in throttled:
-            yield from _quotient(f"backfill {one.title} : unthrottled", one.rate, full.rate)
+            title = f"backfill, cores {WHERE[where]}, {one.title} : unthrottled"
+            yield from _quotient(title, one.rate, full.rate)

@@ -12,7 +12,7 @@ from migrate.ops.tables import table
 from tests.benchmarks.chart import Bar, bars, ratio
 from tests.benchmarks.contenders import READY
 from tests.benchmarks.figures import spread
-from tests.benchmarks.measured import Measured, Watched
+from tests.benchmarks.measured import WHERE, Measured, Watched
 
 
 def measure_of(found: Sequence[Measured]) -> Measured | None:
@@ -54,22 +54,28 @@ def watched(found: Sequence[Watched]) -> str:
     """
     A table of what the second client saw, beside the rate of the backfill.
     """
-    idle, full = found[0], found[1]
+    of = {(one.where, one.name): one for one in found}
     header = (
-        "second client while", "p50 ms", "p99 ms", "of idle", "backfill rows/s", "of unthrottled",
+        "cores", "second client while", "p50 ms", "p99 ms", "of idle", "backfill rows/s",
+        "of unthrottled",
     )  # fmt: skip
     lines = [
         (
+            WHERE[one.where],
             one.title,
             f"{sorted(one.p50_ms)[len(one.p50_ms) // 2]:.3f}",
             f"{one.p99:.3f}",
-            f"{one.p99 / idle.p99:.2f}",
+            f"{one.p99 / of[one.where, 'idle'].p99:.2f}",
             f"{one.rate:,.0f}" if one.rate else "-",
-            f"{one.rate / full.rate:.2f}" if one.rate and full.rate else "-",
+            _share(one.rate, of[one.where, "unthrottled"].rate),
         )
         for one in found
     ]
-    return table(header, lines, align="lrrrrr")
+    return table(header, lines, align="llrrrrr")
+
+
+def _share(rate: float | None, whole: float | None) -> str:
+    return f"{rate / whole:.2f}" if rate and whole else "-"
 
 
 def charted(found: Sequence[Measured]) -> list[Measured]:
