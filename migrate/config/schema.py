@@ -171,7 +171,8 @@ class ThrottleSection(_Section):
     """
 
     rows_per_second: Rate = Field(
-        "none", description="Rows a second of the whole run, over all workers; none is unlimited."
+        "none",
+        description="Rows a second of the whole run, over all workers, evenly; none is unlimited.",
     )
     redis_memory: Share = Field(
         spell_share(_THROTTLE.redis_memory),
@@ -179,7 +180,8 @@ class ThrottleSection(_Section):
     )
     redis_latency_ms: AboveZero = Field(
         _THROTTLE.redis_latency_ms,
-        description="Round trip in milliseconds above which the run pauses.",
+        description="Milliseconds that others may wait for Redis; above them a run takes smaller "
+        "steps, and then pauses between them.",
     )
     pause_file: str = Field(
         _THROTTLE.pause_file, description="While this file exists, the run pauses."

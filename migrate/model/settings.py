@@ -187,7 +187,7 @@ class ThrottleConfig:
 
         redis_memory: Share of maxmemory, 0 to 1, above which the run pauses.
 
-        redis_latency_ms: Round trip above which the run pauses.
+        redis_latency_ms: Round trip above which a run takes smaller steps, and then pauses.
 
         pause_file: While this file exists, the run pauses.
     """
