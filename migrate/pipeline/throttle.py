@@ -74,7 +74,7 @@ class Brakes:
         self._signals = signals
         self._paused = paused
         self._patience_s = patience_s
-        self._pacer = pacer
+        self.pacer = pacer
         self._look_at = clock.now()
         self._full_since: float | None = None
 
@@ -85,7 +85,7 @@ class Brakes:
         Raises:
             TargetNotWritable: Redis' memory stayed above the limit for as long as we may wait.
         """
-        wait = self._pacer.charge(rows)
+        wait = self.pacer.charge(rows)
         if self._paused():
             return ("pause_file", PAUSE_FILE_S)
         held = self._target()
@@ -97,7 +97,7 @@ class Brakes:
         """
         See `model.ports.Throttle.held`.
         """
-        return self._pacer.held()
+        return self.pacer.held()
 
     def _target(self) -> tuple[str, float] | None:
         now = self._clock.now()

@@ -367,8 +367,8 @@ class BulkLoader:
         part = next(parts, None)
         try:
             while part is not None:
-                # What goes wrong here is met again, with patience, when the answer is fetched.
                 self._pace.wait(len(part))
+                # What goes wrong here is met again, with patience, when the answer is fetched.
                 with suppress(*DRIVER_ERRORS):
                     self._wire.restore(part)
                 self._pace.look()

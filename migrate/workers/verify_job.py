@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from migrate.errors import ExitCode
 from migrate.ledger.access import open_ledger
@@ -26,7 +25,6 @@ from migrate.model.values import Key, Table
 from migrate.model.verdict import BACK, Level, Recheck
 from migrate.pipeline import verify_fields
 from migrate.pipeline import verify_result as results
-from migrate.pipeline.pace import Pacer
 from migrate.pipeline.throttle import Brakes
 from migrate.pipeline.verify import Tally, Verifier
 from migrate.pipeline.verify_again import DELAYS_S, Looked, Rechecks
@@ -38,6 +36,7 @@ from migrate.source.extract import KeysetExtractor
 from migrate.source.store import SqlSource
 from migrate.target.encoder import Marker
 from migrate.target.store import RedisTarget
+from migrate.workers.brakes import brakes_of
 from migrate.workers.stopping import Requested, StoppableClock, check
 
 KIND = "verify"
@@ -232,20 +231,7 @@ class Bench:
         """
         What holds this worker back.
         """
-        config = self.job.settings.throttle
-        return Brakes(
-            config,
-            clock=self.clock,
-            pacer=Pacer(
-                config,
-                clock=self.clock,
-                latency=self.target.latency_ms,
-                share=1 / self.job.workers,
-            ),
-            signals=self.target.signals,
-            paused=Path(config.pause_file).exists,
-            patience_s=self.job.settings.redis["target"].retry_for_s,
-        )
+        return brakes_of(self.job.settings, self.target, self.clock, self.job.workers)
 
     def books(self) -> LedgerBooks:
         """

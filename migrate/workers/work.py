@@ -8,25 +8,23 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from migrate.ledger.access import open_ledger
 from migrate.ledger.store import Ledger
 from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping
 from migrate.model.events import Event, Notify
-from migrate.model.ports import Checkpoints, Loader, Partition, Progress
+from migrate.model.ports import Checkpoints, Loader, Pace, Partition, Progress
 from migrate.model.settings import Settings
 from migrate.model.values import Fence, KeyRange, Table
 from migrate.pipeline.backfill import LARGEST_CHUNK, SMALLEST_CHUNK, Engine
 from migrate.pipeline.bulk import LARGEST_PAGE, Lines
 from migrate.pipeline.carry import Carrier, Rows
 from migrate.pipeline.dry_run import ForgetfulCheckpoints
-from migrate.pipeline.pace import Pacer
-from migrate.pipeline.throttle import Brakes
 from migrate.source.store import SqlSource
 from migrate.target.encoder import Encoder
 from migrate.target.store import RedisTarget
+from migrate.workers.brakes import brakes_of
 from migrate.workers.stopping import Requested, StoppableClock, check
 
 READ_S = 0.02
@@ -105,19 +103,14 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
         compiled = compile_mapping(
             job.mapping, job.table, revision=job.revision, instant=job.instant
         )
-        pacer = Pacer(
-            job.settings.throttle,
-            clock=clock,
-            latency=target.latency_ms,
-            share=1 / job.workers,
-        )
+        brakes = brakes_of(job.settings, target, clock, job.workers)
         carrier: Carrier
         checkpoints: Checkpoints
         if job.run is None or job.fence is None:
             carrier = _dry(job, compiled, source, target, stack)
             checkpoints = ForgetfulCheckpoints(job.ranges)
         else:
-            carrier = _wet(job, compiled, source, target, pacer, stack)
+            carrier = _wet(job, compiled, source, target, brakes.pacer, stack)
             ledger = stack.enter_context(
                 closing(
                     open_ledger(
@@ -126,15 +119,6 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
                 )
             )
             checkpoints = LedgerCheckpoints(ledger, job.run, job.mapping.name)
-        config = job.settings.throttle
-        brakes = Brakes(
-            config,
-            clock=clock,
-            pacer=pacer,
-            signals=target.signals,
-            paused=Path(config.pause_file).exists,
-            patience_s=job.settings.redis["target"].retry_for_s,
-        )
         engine = Engine(
             carrier=carrier,
             checkpoints=checkpoints,
@@ -142,7 +126,7 @@ def work(job: Job, worker: str, requested: Requested, notify: Notify) -> Iterato
             clock=clock,
             stop=lambda: check(requested),
             limit=job.limit,
-            largest=_largest_chunk(carrier, config.rows_per_second, job.workers),
+            largest=_largest_chunk(carrier, job.settings.throttle.rows_per_second, job.workers),
         )
         yield from engine.run(worker)
 
@@ -159,7 +143,7 @@ def _wet(
     compiled: CompiledMapping,
     source: SqlSource,
     target: RedisTarget,
-    pacer: Pacer,
+    pace: Pace,
     stack: ExitStack,
 ) -> Carrier:
     """
@@ -171,9 +155,9 @@ def _wet(
     plan = compiled.bulk()
     bulk = None
     if job.settings.bulk and not job.adopt:
-        bulk = target.bulk(compiled.name, fence, shape, pacer)
+        bulk = target.bulk(compiled.name, fence, shape, pace)
     if bulk is None:
-        loader = target.loader(compiled.name, fence, shape, adopt=job.adopt, pace=pacer)
+        loader = target.loader(compiled.name, fence, shape, adopt=job.adopt, pace=pace)
         return _rows(job, compiled, source, loader, stack)
     rows = _rows(job, compiled, source, bulk, stack)
     lines = None
