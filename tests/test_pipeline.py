@@ -360,6 +360,37 @@ def test_a_pause_is_told_and_then_slept() -> None:
     assert watch.slept == [1.0, 1.0]
 
 
+def test_a_worker_begins_small_once_and_not_with_every_partition() -> None:
+    """
+    What it has learned of chunks holds for the next range; a short one, at an end, teaches nothing.
+    """
+    world = World(dict.fromkeys(range(10000), "a"))
+    checkpoints = ForgetfulCheckpoints([KeyRange(), KeyRange()])
+
+    events = list(engine(world, checkpoints=checkpoints, largest=5_000).run("w"))
+
+    chunks = [e.rows for e in events if isinstance(e, ChunkCopied)]
+    assert chunks == [1_000, 2_000, 4_000, 3_000, 5_000, 5_000]
+
+
+@pytest.mark.parametrize(("seconds", "then"), [(0.5, [1_000, 500, 500]), (0.25, [1_000, 1_000])])
+def test_chunks_go_by_the_time_they_take(seconds: float, then: list[int]) -> None:
+    """
+    Half of a chunk that took twice as long as it should, and as many again of one that was right.
+    """
+    watch = Stopwatch()
+
+    class Slow(World):
+        def write(self, records: Sequence[Record]) -> Receipt:
+            watch.at += seconds if len(records) == 1_000 else seconds / 2
+            return super().write(records)
+
+    world = Slow(dict.fromkeys(range(2000), "a"))
+    events = list(engine(world, clock=watch, largest=5_000).run("w"))
+
+    assert [e.rows for e in events if isinstance(e, ChunkCopied)] == then
+
+
 def test_pauses_within_a_chunk_are_told_once_behind_it() -> None:
     """
     They are no time that writing took, and nobody sleeps for them a second time.

@@ -7,7 +7,7 @@ until a verification names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ LARGEST_CHUNK = 5_000
 """Rows; with the size limit of a record this bounds the memory of a worker."""
 
 FIRST_CHUNK = 1_000
+"""Of a worker; later ones go by how long the one before took, in whichever partition it was."""
+
 TARGET_SECONDS = 0.25
 """How long a chunk should take: a kill repeats this much, a stop waits this long."""
 
@@ -70,31 +72,34 @@ class Engine:
             A `ChunkCopied` after each chunk's checkpoint, `PartitionDone`, and `Throttled` before
             each pause, or once behind the chunk for all pauses within it.
         """
-        left = self.limit
-        while left is None or left > 0:
+        size = min(FIRST_CHUNK, self.largest)
+        copied = 0
+        while self.limit is None or copied < self.limit:
             partition = self.checkpoints.claim(worker)
             if partition is None:
                 return
-            for event in self._partition(partition, left):
-                if isinstance(event, ChunkCopied) and left is not None:
-                    left -= event.rows
-                yield event
+            copied, size = yield from self._partition(partition, copied, size)
 
-    def _partition(self, partition: Partition, limit: int | None) -> Iterator[Event]:
-        size = min(FIRST_CHUNK, self.largest)
-        copied = 0
-        while limit is None or copied < limit:
+    def _partition(
+        self, partition: Partition, copied: int, size: int
+    ) -> Generator[Event, None, tuple[int, int]]:
+        """
+        Returns the rows that are copied by now, and how many to read next.
+        """
+        while self.limit is None or copied < self.limit:
             self.stop()
-            wanted = size if limit is None else min(size, limit - copied)
+            wanted = size if self.limit is None else min(size, self.limit - copied)
             event, held, partition = self._chunk(partition, wanted)
             yield event
             if isinstance(event, PartitionDone):
-                return
+                break
             copied += event.rows
             yield from held
             seconds = sum(event.seconds.values()) + sum(one.seconds for one in held)
-            size = _next_size(size, seconds, self.largest)
+            whole = event.rows == wanted
+            size = _next_size(size, whole=whole, seconds=seconds, largest=self.largest)
             yield from self._pauses(event.rows)
+        return copied, size
 
     def _chunk(self, partition: Partition, wanted: int) -> _Done:
         """
@@ -143,9 +148,13 @@ class Engine:
             rows = 0
 
 
-def _next_size(size: int, seconds: float, largest: int) -> int:
+def _next_size(size: int, *, whole: bool, seconds: float, largest: int) -> int:
     """
     A chunk size that comes closer to the target time, at most doubled or halved at once.
+
+    Args:
+        whole: There were as many rows as were wanted; fewer are no reason to want more.
     """
-    factor = min(2.0, max(0.5, TARGET_SECONDS / seconds)) if seconds > 0 else 2.0
+    most = 2.0 if whole else 1.0
+    factor = min(most, max(0.5, TARGET_SECONDS / seconds)) if seconds > 0 else most
     return min(largest, max(SMALLEST_CHUNK, int(size * factor)))
