@@ -18,6 +18,7 @@ from migrate.model.values import Key, KeyRange, Outcome, RawPage, first_version
 from migrate.pipeline.carry import Carried, Rows, Watch, require_generation
 from migrate.target.bulk import BulkLoader
 from migrate.target.encoder import Encoder
+from migrate.target.restore import Item
 
 LARGEST_PAGE = 20_000
 """Rows of a chunk at most; a line is a tenth of what its row costs as cells and records."""
@@ -90,7 +91,7 @@ class Lines:
         rows: list[tuple[int, Sequence[int]]] = []
         left: list[int] = []
 
-        def batches() -> Iterator[Sequence[tuple[bytes, bytes]]]:
+        def batches() -> Iterator[Sequence[Item]]:
             end = 0
             while end < len(page.lines):
                 start, end = end, end + self.loader.most

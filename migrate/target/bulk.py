@@ -19,7 +19,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 from redis.exceptions import ConnectionError as Closed
@@ -41,6 +40,7 @@ from migrate.target.link import Link, failed, urgent
 from migrate.target.loader import Acquaintance, ScriptLoader
 from migrate.target.payload import hash_payload, string_payload
 from migrate.target.payload_check import BadPayload, contents
+from migrate.target.restore import Item, command, joined, payload_in
 from migrate.target.retry import DRIVER_ERRORS, classify, prefix_of
 from migrate.target.survey import scratch_key
 from migrate.target.wire import LEAST_POOL, Wire, packed
@@ -50,7 +50,7 @@ MAX_BATCH = 500
 
 MAX_BATCH_BYTES = 512 * 1024
 """
-Bytes of one transaction at most, keys included: servers since 7.2 count what is queued against
+Bytes of one transaction at most, as they are sent: servers since 7.2 count what is queued against
 `client-query-buffer-limit`, whose least is a megabyte, and cut the connection above it.
 """
 
@@ -63,19 +63,10 @@ LOOKED_AT_EVERY = 1_000
 PROBE_MS = 10_000
 """How long the key of the probe could live if the server were to die while it tries."""
 
-Item = tuple[bytes, bytes]
-"""A key and the payload of what will be under it."""
-
-_END = b"\r\n"
-_COMMANDS = [_END + b"*4\r\n$7\r\nRESTORE\r\n$%d\r\n" % size for size in range(4_096)]
-"""What stands between two payloads, by the size of the key behind it; no key is longer.
-
-Looked up, because formatting costs as much as all the rest of a command."""
-_FOR_EVER = b"\r\n$1\r\n0\r\n$%d\r\n"
-_LOADS = [_FOR_EVER % size for size in range(4_096)]
-"""What stands between a key and its payload."""
-
 _EXEC = b"*1\r\n$4\r\nEXEC\r\n"
+_AROUND = 1024
+"""Bytes of a transaction that are no records, at most: the longest name of a mapping is in it."""
+
 _OK = b"+OK\r\n"
 _QUEUED = b"+QUEUED\r\n"
 _AIMING = 3
@@ -85,6 +76,18 @@ _VERSION = re.compile(rb"0|[1-9][0-9]{0,29}")
 _DIGEST = re.compile(rb"[0-9a-f]{16}")
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _NEEDED = ("watch", "hmget", "multi", "restore", "hgetall", "unlink", "exec")
+
+
+class _Part(NamedTuple):
+    """
+    So many records, and what is sent of them. Its repr shows none.
+    """
+
+    records: int
+    transaction: bytes
+
+    def __repr__(self) -> str:
+        return f"_Part({self.records} records)"
 
 
 class FencedWire(Wire):
@@ -131,7 +134,13 @@ class FencedWire(Wire):
             raise told
         return ""
 
-    def restore(self, batch: Sequence[Item]) -> None:
+    def packed(self, batch: Sequence[Item]) -> bytes:
+        """
+        What `restore` sends of a batch: its transaction, and the beginning of the next one.
+        """
+        return joined(batch, _EXEC + self._aim_at)
+
+    def restore(self, transaction: bytes) -> None:
         """
         Send a batch behind the fence, and make ready for the next one.
 
@@ -141,15 +150,7 @@ class FencedWire(Wire):
         if not self._aimed:
             self._aim()
         self._aimed = False
-        parts: list[bytes] = []
-        for key, load in batch:
-            size = len(load)
-            between = _LOADS[size] if size < len(_LOADS) else _FOR_EVER % size
-            parts += (_COMMANDS[len(key)], key, between, load)
-        if parts:
-            parts[0] = parts[0].removeprefix(_END)
-            parts.append(_END)
-        self.send(b"".join((*parts, _EXEC, self._aim_at)))
+        self.send(transaction)
         self.flying = True
 
     def landed(self, count: int) -> list[int] | None:
@@ -353,7 +354,7 @@ class BulkLoader:
             if payload is None:
                 left.append(at)
             else:
-                items.append((record.key, payload))
+                items.append(command(record.key, payload))
                 places.append(at)
         return items, places, left
 
@@ -367,14 +368,14 @@ class BulkLoader:
         part = next(parts, None)
         try:
             while part is not None:
-                self._pace.wait(len(part))
+                self._pace.wait(part.records)
                 # What goes wrong here is met again, with patience, when the answer is fetched.
                 with suppress(*DRIVER_ERRORS):
-                    self._wire.restore(part)
+                    self._wire.restore(part.transaction)
                 self._pace.look()
                 coming = next(parts, None)
                 there += [done + at for at in self._finished(part)]
-                done += len(part)
+                done += part.records
                 part = coming
         except BaseException:
             # An answer that nobody has read would be taken for the next one's.
@@ -382,29 +383,34 @@ class BulkLoader:
             raise
         return there, done
 
-    def _finished(self, part: Sequence[Item]) -> list[int]:
+    def _finished(self, part: _Part) -> list[int]:
         def attempt() -> list[int]:
             while True:
                 if not self._wire.flying:
-                    self._wire.restore(part)
-                there = self._wire.landed(len(part))
+                    self._wire.restore(part.transaction)
+                there = self._wire.landed(part.records)
                 # Where the fence was touched, looking at it again says whether it is ours.
                 if there is not None:
                     return there
 
         return self._patience.call(attempt)
 
-    def _parts(self, batches: Iterator[Sequence[Item]]) -> Iterator[Sequence[Item]]:
+    def _parts(self, batches: Iterator[Sequence[Item]]) -> Iterator[_Part]:
         for batch in batches:
-            for part in _divided(batch):
-                self._look_at(part)
-                yield part
+            for items in _numbered(batch):
+                self._look_at(items)
+                part = _Part(len(items), self._wire.packed(items))
+                if len(part.transaction) <= MAX_BATCH_BYTES:
+                    yield part
+                    continue
+                for fewer in _divided(items):
+                    yield _Part(len(fewer), self._wire.packed(fewer))
 
     def _look_at(self, part: Sequence[Item]) -> None:
         start = 0 if self._seen < LOOKED_AT else -self._seen % LOOKED_AT_EVERY
         step = 1 if self._seen < LOOKED_AT else LOOKED_AT_EVERY
-        for _, payload in part[start::step]:
-            reason = fault_of(payload, self._shape)
+        for item in part[start::step]:
+            reason = fault_of(item, self._shape)
             if reason:
                 raise Unexpected(
                     "A record was encoded wrongly; it was not sent.",
@@ -431,12 +437,12 @@ def payload_of(record: Record, shape: RecordShape) -> bytes | None:
     return hash_payload((version, record.version, digest, record.digest, *record.fields))
 
 
-def fault_of(payload: bytes, shape: RecordShape) -> str:
+def fault_of(item: Item, shape: RecordShape) -> str:
     """
-    What is wrong with a payload, without values; empty where it is a record of this shape.
+    What is wrong with a command, without values; empty where it writes a record of this shape.
     """
     try:
-        held = contents(payload)
+        held = contents(payload_in(item))
     except BadPayload as bad:
         return str(bad)
     if isinstance(held, bytes) is not (shape.record is RecordType.STRING):
@@ -519,18 +525,25 @@ def _keeping(batches: Iterable[Sequence[Item]], kept: list[Sequence[Item]]) -> I
         yield batch
 
 
-def _divided(batch: Sequence[Item]) -> Iterator[Sequence[Item]]:
+def _numbered(batch: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """
-    A batch in parts that are small enough, in order.
+    A batch in parts of which none has too many records, in order.
     """
-    # Nearly all are, and this says so at a fifth of the price.
-    if len(batch) <= MAX_BATCH and sum(map(len, chain.from_iterable(batch))) <= MAX_BATCH_BYTES:
+    if len(batch) <= MAX_BATCH:
         yield from [batch] if batch else []
         return
+    for start in range(0, len(batch), MAX_BATCH):
+        yield batch[start : start + MAX_BATCH]
+
+
+def _divided(batch: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """
+    A batch in parts of which none has too many bytes, in order.
+    """
     start, size = 0, 0
-    for at, (key, payload) in enumerate(batch):
-        more = len(key) + len(payload)
-        if at > start and (at - start >= MAX_BATCH or size + more > MAX_BATCH_BYTES):
+    for at, item in enumerate(batch):
+        more = sum(map(len, item))
+        if at > start and size + more > MAX_BATCH_BYTES - _AROUND:
             yield batch[start:at]
             start, size = at, 0
         size += more

@@ -41,6 +41,7 @@ from migrate.mapping.json_text import quoted
 from migrate.model.lines import cells_of
 from migrate.model.values import RecordType
 from migrate.target import payload
+from migrate.target.restore import BEFORE_KEY, Item, before_payload, command
 
 LONGEST_KEY = 512
 """Bytes; a longer key is a reject, which the plain way says."""
@@ -66,14 +67,14 @@ class Encoded(NamedTuple):
     What became of a page. Its repr shows no values.
 
     Args:
-        items: Record keys and payloads.
+        items: The pieces of a RESTORE each.
 
         rows: The line of each item.
 
         odd: Lines that have to go the plain way.
     """
 
-    items: list[tuple[bytes, bytes]]
+    items: list[Item]
     rows: Sequence[int]
     odd: list[int]
 
@@ -109,7 +110,7 @@ class Encoder:
         Args:
             version: Of every row, where lines do not end in one.
         """
-        items: list[tuple[bytes, bytes]] = []
+        items: list[Item] = []
         rows, odd = _apart(
             lines, lambda whole, odd: self._encode(whole, version, items.append, odd)
         )
@@ -257,9 +258,10 @@ def _of_hashes(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
     yield "BEHIND", payload.TAILS[2 * DIGEST_BYTES]
     yield "HEADS", payload.HEADS
     yield "TAILS", payload.TAILS
-    starts = [payload.Starts(n) for n in range(len(plan.fields) + MARKS + 1)]
-    yield "STARTS", starts[-1]
-    yield "STARTS_OF", starts
+    leads = [_Leads(n) for n in range(len(plan.fields) + MARKS + 1)]
+    yield "LEADS", leads[-1]
+    yield "LEADS_OF", leads
+    yield "BEFORE_KEY", BEFORE_KEY
     yield "END", payload.END
     yield "crc64", payload.crc64
     yield "crc_bytes", payload.crc_bytes
@@ -268,6 +270,24 @@ def _of_hashes(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
         # A list is looked into faster, and takes 0.75 MB and 10 ms to make.
         few = len(plan.fields) <= FEW_FIELDS
         yield f"W{at}", [around[n] for n in range(payload.MAX_ENTRY + 1)] if few else around
+
+
+class _Leads(dict[int, tuple[bytes, int]]):
+    """
+    By the bytes of a hash from its first entry to its CRC: what stands between them and the key.
+
+    With it the CRC of the part of it that is payload already.
+    """
+
+    def __init__(self, fields: int) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def __missing__(self, size: int) -> tuple[bytes, int]:
+        start = payload.start_of_hash(size - len(payload.END), self._fields)
+        whole = len(start) + size + payload.CRC_BYTES
+        self[size] = made = (before_payload(whole) + start, payload.crc64(start))
+        return made
 
 
 class _Around(dict[int, tuple[bytes, bytes, bytes]]):
@@ -293,6 +313,7 @@ def _of_strings(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
     yield "BEFORE", before
     yield "BETWEEN", between
     yield "payload_of", payload.string_payload
+    yield "command", command
     for at, field in enumerate(plan.fields):
         yield f"E{at}", b"," + field.name
         yield f"H{at}", field.head
@@ -346,22 +367,22 @@ def _body(plan: BulkPlan, *, versioned: bool, whole: bool) -> Iterator[str]:
     values = [_name(at, field, whole=whole) for at, field in enumerate(plan.fields)]
     digested = "".join(f"d{at}, {value}, " for at, value in enumerate(values))
     yield "hashed = seed()"
-    yield f"hashed.update(join((LENGTH[len(key)], key, {digested})))"
+    yield f"hashed.update(join([LENGTH[len(key)], key, {digested}]))"
     yield "digest = hashed.hexdigest().encode()"
     if plan.record is RecordType.STRING:
         pieces = "".join(f"e{at}, {value}, " for at, value in enumerate(values))
-        yield f"text = join((BEFORE, version, BETWEEN, digest, b'\"', {pieces}b'}}'))"
+        yield f"text = join([BEFORE, version, BETWEEN, digest, b'\"', {pieces}b'}}'])"
         yield "payload = payload_of(text)"
         yield "if payload is None:"
         yield "    raise Odd"
-        yield "add((key, payload))"
+        yield "add(command(key, payload))"
         return
     marks = "VERSION, HEADS[len(version)], version, TAILS[len(version)], DIGEST"
     pieces = "".join(f"e{at}, {value}, t{at}, " for at, value in enumerate(values))
-    yield f"body = join(({marks if versioned else 'marks'}, digest, BEHIND, {pieces}))"
+    yield f"body = join([{marks if versioned else 'marks'}, digest, BEHIND, {pieces}END])"
     # What `payload.hash_of` does, for a number of fields that is known only here where it varies.
-    yield f"body = join(({'STARTS' if whole else 'STARTS_OF[fields]'}[len(body)], body, END))"
-    yield "add((key, body + crc_bytes(crc64(body))))"
+    yield f"lead, crc = {'LEADS' if whole else 'LEADS_OF[fields]'}[len(body)]"
+    yield "add((BEFORE_KEY[len(key)], key, lead, body, crc_bytes(crc64(body, crc))))"
 
 
 def _key(plan: BulkPlan) -> Iterator[str]:

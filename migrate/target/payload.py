@@ -63,8 +63,10 @@ END = b"\xff" + _VERSION
 _AROUND = 4 + 2 + 1
 """Bytes of a listpack around its entries."""
 
-crc64: Callable[[bytes], int] = Model("CRC64-REDIS").calc
-"""Of a payload, all of it that stands before the CRC."""
+crc64: Callable[..., int] = Model("CRC64-REDIS").calc
+"""Of a payload, all of it that stands before the CRC; of a second part with the first one's CRC."""
+
+CRC_BYTES = 8
 
 crc_bytes = Struct("<Q").pack
 """A CRC as it stands in a payload."""
@@ -116,30 +118,27 @@ def hash_of(entries: bytes, fields: int) -> bytes | None:
     Args:
         fields: How many; there are twice as many entries.
     """
-    size = len(entries) + _AROUND
-    if fields > MAX_FIELDS or size > MAX_TEXT:
+    try:
+        start = start_of_hash(len(entries), fields)
+    except IndexError:
         return None
-    return seal(_start(size, fields) + entries + b"\xff")
+    return seal(start + entries + b"\xff")
 
 
-class Starts(dict[int, bytes]):
+def start_of_hash(entries: int, fields: int) -> bytes:
     """
-    What stands before the entries of a hash, by their bytes, where their number is always the same.
+    What stands before the entries of a hash.
+
+    Args:
+        entries: Their bytes.
 
     Raises:
         IndexError: The payload would be too large.
     """
-
-    def __init__(self, fields: int) -> None:
-        super().__init__()
-        self._fields = fields
-
-    def __missing__(self, size: int) -> bytes:
-        if self._fields > MAX_FIELDS or size + _AROUND > MAX_TEXT:
-            raise IndexError(size)
-        made = _start(size + _AROUND, self._fields)
-        self[size] = made
-        return made
+    size = entries + _AROUND
+    if fields > MAX_FIELDS or size > MAX_TEXT:
+        raise IndexError(size)
+    return _start(size, fields)
 
 
 def hash_payload(pairs: Sequence[bytes]) -> bytes | None:
@@ -181,18 +180,19 @@ def _length(length: int) -> bytes:
 
 
 __all__ = [
+    "CRC_BYTES",
     "END",
     "HEADS",
     "MAX_ENTRY",
     "MAX_FIELDS",
     "MAX_TEXT",
     "TAILS",
-    "Starts",
     "crc64",
     "crc_bytes",
     "entry",
     "hash_of",
     "hash_payload",
     "seal",
+    "start_of_hash",
     "string_payload",
 ]

@@ -21,12 +21,12 @@ from migrate.target.bulk import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
     BulkLoader,
-    Item,
     payload_of,
 )
 from migrate.target.fence import fence_key
 from migrate.target.payload import seal
 from migrate.target.probe import acl_rule
+from migrate.target.restore import Item, command, payload_in
 from migrate.target.retry import SystemClock
 from migrate.target.store import RedisTarget
 from tests.servers import HOST, RedisServer, Servers, free_port, wait_until
@@ -87,11 +87,10 @@ def bulk_loader(
 
 def items(batch: Sequence[Record], shape: RecordShape = SHAPE) -> list[Item]:
     """
-    Keys and payloads of records that are small enough.
+    Commands for records that are small enough.
     """
     made = [(one.key, payload_of(one, shape)) for one in batch]
-    assert all(payload is not None for _, payload in made)
-    return made  # type: ignore[return-value]
+    return [command(key, payload) for key, payload in made if payload is not None]
 
 
 def batched(found: Sequence[Item], size: int = 100) -> Iterator[Sequence[Item]]:
@@ -174,11 +173,13 @@ def test_large_batches_are_divided(
     """
     loader = bulk()
     sent: list[int] = []
+    sizes: list[int] = []
     send = loader._wire.restore
 
-    def count(batch: Sequence[Item]) -> None:
-        sent.append(len(batch))
-        send(batch)
+    def count(transaction: bytes) -> None:
+        sent.append(transaction.count(b"\r\nRESTORE\r\n"))
+        sizes.append(len(transaction))
+        send(transaction)
 
     # How many transactions there were is not to be seen from outside.
     loader._wire.restore = count  # type: ignore[method-assign]
@@ -188,7 +189,7 @@ def test_large_batches_are_divided(
 
     assert sent[:3] == [MAX_BATCH, MAX_BATCH, 1]
     assert sum(sent[3:]) == 100
-    assert max(sent[3:]) * 40_000 < MAX_BATCH_BYTES
+    assert max(sent[3:]) * 40_000 < max(sizes) <= MAX_BATCH_BYTES
 
 
 def test_what_a_server_queues_at_least_is_enough(
@@ -829,7 +830,7 @@ def test_a_wrong_payload_is_not_sent(
     A bug of the encoder stops the run in front of the server: with the first records.
     """
     broken = items(records(3))
-    broken[1] = (b"user:1", seal(broken[1][1][:-11] + b"\x00"))
+    broken[1] = command(b"user:1", seal(payload_in(broken[1])[:-11] + b"\x00"))
 
     with pytest.raises(Unexpected) as caught:
         bulk().restore([broken])
@@ -853,7 +854,23 @@ def test_what_is_no_record_is_not_sent(bulk: Callable[..., BulkLoader], payload:
     Nor what the script would call malformed.
     """
     with pytest.raises(Unexpected):
-        bulk().restore([[(b"user:1", payload)]])
+        bulk().restore([[command(b"user:1", payload)]])
+
+
+def test_a_command_of_another_size_is_not_sent(
+    bulk_redis: RedisServer, bulk: Callable[..., BulkLoader]
+) -> None:
+    """
+    The server would take what is behind its end for commands.
+    """
+    (good,) = items([record(1)])
+    shorter = (*good[:3], good[3][:-1])
+
+    with pytest.raises(Unexpected) as caught:
+        bulk().restore([[shorter]])
+
+    assert caught.value.where["reason"] == "a size that is not its own"
+    assert stored(bulk_redis) == {}
 
 
 def test_later_payloads_are_looked_at_now_and_then(bulk: Callable[..., BulkLoader]) -> None:
@@ -863,7 +880,9 @@ def test_later_payloads_are_looked_at_now_and_then(bulk: Callable[..., BulkLoade
     loader = bulk()
     good = items(records(LOOKED_AT))
     loader.restore([good])
-    broken = [(b"user:x%d" % at, payload[:-1] + b"\x00") for at, (_, payload) in enumerate(good)]
+    broken = [
+        command(b"user:x%d" % at, payload_in(item)[:-1] + b"\x00") for at, item in enumerate(good)
+    ]
 
     with pytest.raises(Unexpected):
         loader.restore([broken, broken])
@@ -878,7 +897,7 @@ def test_a_payload_that_the_server_refuses_stops_the_run(
     loader = bulk()
     loader.restore([items(records(LOOKED_AT))])
     broken = items([record(number) for number in range(1_000, 1_010)])
-    broken[4] = (broken[4][0], broken[4][1][:-1] + b"\x00")
+    broken[4] = command(broken[4][1], payload_in(broken[4])[:-1] + b"\x00")
 
     with pytest.raises(Unexpected) as caught:
         loader.restore([broken])
@@ -909,7 +928,7 @@ def test_answers_that_no_transaction_gives(
     aimed = [b"OK", [RUN.encode(), b"fwd", b"1"], b"OK"]
     # No server of ours answers so.
     monkeypatch.setattr(loader._wire, "receive", lambda *_: None)
-    loader._wire.restore([])
+    loader._wire.restore(b"")
     monkeypatch.setattr(loader._wire, "receive", lambda *_: [*replies, *aimed])
 
     with pytest.raises(ResponseError):

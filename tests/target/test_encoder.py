@@ -23,6 +23,7 @@ from migrate.source.dialects.base import Fetched
 from migrate.target.encoder import FEW_FIELDS, Encoder, Marker
 from migrate.target.payload import hash_payload, string_payload
 from migrate.target.payload_check import Entry
+from migrate.target.restore import command, payload_in
 
 KINDS = tuple(kind for kind in Kind if kind is not Kind.UNSUPPORTED)
 
@@ -125,9 +126,12 @@ def hold_together(compiled: CompiledMapping, rows: Sequence[Sequence[Cell]]) -> 
     assert sorted([*encoded.rows, *encoded.odd]) == list(range(len(rows)))
     batch = compiled.encode(Chunk([(at,) for at in range(len(rows))], rows))
     records = {key[0]: record for key, record in zip(batch.keys, batch.records, strict=True)}
-    for at, (key, payload) in zip(encoded.rows, encoded.items, strict=True):
+    for at, item in zip(encoded.rows, encoded.items, strict=True):
         record = records[at]
-        assert (key, payload) == (record.key, plain_payload(compiled, record)), rows[at]
+        payload = plain_payload(compiled, record)
+        assert payload is not None
+        assert payload_in(item) == payload, rows[at]
+        assert b"".join(item) == b"".join(command(record.key, payload)), rows[at]
     assert set(marked(compiled, rows, records)) <= set(encoded.odd)
     return set(encoded.odd)
 
@@ -344,7 +348,7 @@ def test_a_line_can_bring_its_version(tmp_path: Path) -> None:
 
     rows = [("x", "1"), (None, "2")]
     batch = compiled.encode(Chunk([(1,), (2,)], rows, versions=["1000000000017", "5"]))
-    assert [payload for _, payload in encoded.items] == [
+    assert [payload_in(item) for item in encoded.items] == [
         plain_payload(compiled, record) for record in batch.records
     ]
     marker = Marker(plan, compiled.shape().reserved, versioned=True)
