@@ -25,6 +25,9 @@ from migrate.source.dialects.mysql_cells import spelling, type_name
 from migrate.source.dialects.mysql_wire import values_of
 from migrate.source.dialects.prepared import Prepared, compiled
 
+AT_ONCE = 500
+"""Lines that are escaped together: memory for a whole page would come from the system each time."""
+
 FetchRows = Callable[[sa.Connection, sa.Select[Any], Mapping[str, Any]], Sequence[Raw]]
 
 _CHARSET = "utf8mb4"
@@ -158,8 +161,13 @@ class ConcatLines:
         whole = [text for text in texts if text is not None]
         if not whole:
             return None if texts else Fetched([])
-        lines = escaped(whole, self.width) if len(whole) == len(texts) else None
-        return None if lines is None else Fetched(lines, beside)
+        lines: list[bytes] = []
+        for start in range(0, len(whole), AT_ONCE):
+            some = escaped(whole[start : start + AT_ONCE], self.width)
+            if some is None:
+                return None
+            lines += some
+        return Fetched(lines, beside) if len(lines) == len(texts) else None
 
     def _query(
         self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
