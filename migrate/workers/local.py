@@ -7,6 +7,7 @@ its next chunk.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import signal
@@ -24,6 +25,9 @@ from migrate.workers.work import work
 
 POLL_S = 0.2
 """How often the parent looks whether a stop was asked for."""
+
+COLLECTED_AT = 50_000
+"""Objects that a worker makes more than it drops, before Python looks for cycles among them."""
 
 SEVERITY = (
     ExitCode.AMBIGUOUS,
@@ -181,6 +185,9 @@ def _main(job: Shared, worker: str, channel: Connection, work: Work) -> None:
     # The terminal sends Ctrl-C to the whole group; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _be_silent()
+    # Pages are many objects without a cycle among them, and what was imported stays.
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AT)
     try:
         for event in work(job, worker, _asked(channel), channel.send):
             channel.send(event)
