@@ -92,12 +92,10 @@ class Lines:
         left: list[int] = []
 
         def batches() -> Iterator[Sequence[Item]]:
-            end = 0
-            while end < len(page.lines):
-                start, end = end, end + self.loader.most
-                made = encoder.encode(page.lines[start:end], version)
-                rows.append((start, made.rows))
-                left.extend(start + at for at in made.odd)
+            for batch in self.loader.batches(len(page.lines)):
+                made = encoder.encode(page.lines[batch], version)
+                rows.append((batch.start, made.rows))
+                left.extend(batch.start + at for at in made.odd)
                 yield made.items
 
         there = self.loader.restore(batches())

@@ -248,12 +248,14 @@ class BulkLoader:
         """
         return self._server
 
-    @property
-    def most(self) -> int:
+    def batches(self, count: int) -> Iterator[slice]:
         """
-        Items of the next batch for `restore`, at most.
+        So many items in the batches that are best for `restore`, each as large as the pace then is.
         """
-        return min(MAX_BATCH, self._pace.most)
+        end = 0
+        while end < count:
+            start, end = end, end + min(MAX_BATCH, self._pace.most)
+            yield slice(start, end)
 
     def lease(self) -> None:
         """
@@ -264,8 +266,7 @@ class BulkLoader:
         """
         Write every item whose key is absent; the positions of all others, over all batches.
 
-        Each batch is taken from `batches` while Redis works on the one before; `most` items each
-        are best. All of them are kept until this returns.
+        Each batch is taken while Redis works on the one before; all are kept until this returns.
 
         Raises:
             As `model.ports.Loader.write`.
@@ -301,7 +302,8 @@ class BulkLoader:
             return receipt
         items, places, left = self._encoded(records)
         while True:
-            there = {places[at] for at in self.restore(self._slices(items))}
+            batches = (items[batch] for batch in self.batches(len(items)))
+            there = {places[at] for at in self.restore(batches)}
             behind = sorted({*left, *there})
             receipt = self.script.write([records[at] for at in behind])
             if self.script.server == self._server:
@@ -337,12 +339,6 @@ class BulkLoader:
             self._link.hang_up()
             raise Closed("Two connections, two servers.")
         return identity
-
-    def _slices(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-        end = 0
-        while end < len(items):
-            start, end = end, end + self.most
-            yield items[start:end]
 
     def _encoded(self, records: Sequence[Record]) -> tuple[list[Item], list[int], list[int]]:
         """

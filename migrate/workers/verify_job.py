@@ -288,10 +288,6 @@ class Bench:
         if glance is None:
             return None
         self.stack.enter_context(closing(glance))
-        rate = job.settings.throttle.rows_per_second
-        page = LARGEST_PAGE
-        if rate is not None:
-            page = max(1, min(page, rate // job.workers))
         return Lines(
             extractor,
             plan,
@@ -299,7 +295,7 @@ class Bench:
             glance,
             self.source.plain(compiled.query),
             compiled.query.revision,
-            page,
+            self._page(LARGEST_PAGE),
         )
 
     def _fields(self, compiled: CompiledMapping, extractor: KeysetExtractor) -> Fields | None:
@@ -313,11 +309,15 @@ class Bench:
         if whole is None:
             return None
         self.stack.enter_context(closing(whole))
-        rate = job.settings.throttle.rows_per_second
-        page = verify_fields.LARGEST_PAGE
-        if rate is not None:
-            page = max(1, min(page, rate // job.workers))
+        page = self._page(verify_fields.LARGEST_PAGE)
         return Fields(compiled, self.source.fields(compiled.query, extractor), whole, page)
+
+    def _page(self, largest: int) -> int:
+        """
+        Rows of a page: a second's worth at most where there is a rate, which holds between pages.
+        """
+        rate = self.job.settings.throttle.rows_per_second
+        return largest if rate is None else max(1, min(largest, rate // self.job.workers))
 
     def back(self) -> Back:
         """

@@ -4,16 +4,12 @@ The servers that the collections are run on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.awkward.running import Stand
+from tests.awkward.running import Stand, Stands, every_stand
 from tests.servers import Servers
-
-Stands = Callable[[str], Stand]
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +17,8 @@ def stands(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """
     The servers with their databases, each made when it is first asked for.
     """
-    with ExitStack() as stack:
-        made: dict[str, Stand] = {}
-
-        def stand(name: str) -> Stand:
-            if name not in made:
-                folder: Path = tmp_path_factory.mktemp("awkward")
-                made[name] = Stand(name, servers, folder, stack)
-            return made[name]
-
-        yield stand
+    with every_stand(servers, tmp_path_factory.mktemp("awkward")) as stands:
+        yield stands
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ Runs cases through the program: by extractor and mapping in small pages, and by 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -187,6 +187,27 @@ class Stand:
         The target; emptied.
         """
         return self._servers.redis()
+
+
+Stands = Callable[[str], "Stand"]
+
+
+@contextmanager
+def every_stand(servers: Servers, folder: Path) -> Iterator[Stands]:
+    """
+    All stands by their names, each made when it is first asked for.
+    """
+    with ExitStack() as stack:
+        made: dict[str, Stand] = {}
+
+        def stand(name: str) -> Stand:
+            if name not in made:
+                own = folder / str(len(made))
+                own.mkdir()
+                made[name] = Stand(name, servers, own, stack)
+            return made[name]
+
+        yield stand
 
 
 # --- values -------------------------------------------------------------------------------------

@@ -4,10 +4,8 @@ Rows that come as lines: the same rows as the plain way reads, of everything tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,15 +22,22 @@ from migrate.model.values import Cell, Chunk, ColumnRead, Key, KeyRange, Kind, R
 from migrate.pipeline.scope import find_table
 from migrate.source.bulk import LineExtractor
 from migrate.source.control import create_control
-from migrate.source.dialects.mysql_lines import escaped
+from migrate.source.dialects.mysql_lines import AT_ONCE, escaped
 from migrate.source.store import SqlSource
 from tests.awkward.cases import HERE, Refused
-from tests.awkward.running import COLLECTIONS, DRIVERS, SERVERS, Stand, mapping_of, named
+from tests.awkward.running import (
+    COLLECTIONS,
+    DRIVERS,
+    SERVERS,
+    Stand,
+    Stands,
+    every_stand,
+    mapping_of,
+    named,
+)
 from tests.servers import Database, MariadbDatabase, PostgresDatabase, Servers
 from tests.source.reading import open_source, query_of
 from tests.source.test_source_contract import HOSTILE
-
-Stands = Callable[[str], Stand]
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +45,8 @@ def stands(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """
     The servers with their databases, each made when it is first asked for.
     """
-    with ExitStack() as stack:
-        made: dict[str, Stand] = {}
-
-        def stand(name: str) -> Stand:
-            if name not in made:
-                folder: Path = tmp_path_factory.mktemp("bulk")
-                made[name] = Stand(name, servers, folder, stack)
-            return made[name]
-
-        yield stand
+    with every_stand(servers, tmp_path_factory.mktemp("bulk")) as stands:
+        yield stands
 
 
 @pytest.fixture
@@ -487,14 +484,18 @@ def test_a_row_longer_than_a_packet_is_read_the_plain_way(
     In digits it is too long for one text of the server; its page comes all the same.
     """
     size = int(mariadb.query("SELECT @@max_allowed_packet")[0][0]) * 3 // 5
+    count = 2 * AT_ONCE
     mariadb.execute(
         "CREATE TABLE people (id INT PRIMARY KEY, v LONGBLOB);"
-        f"INSERT INTO people VALUES (1, 'a'), (2, REPEAT('b', {size})), (3, 'c')"
+        f"INSERT INTO people SELECT seq, 'a' FROM seq_1_to_{count};"
+        f"UPDATE people SET v = REPEAT('b', {size}) WHERE id = {count}"
     )
 
-    pages = _of_people(from_mariadb, 3)
+    pages = _of_people(from_mariadb, count)
 
-    assert [len(line) for line in pages[0].lines] == [4, 2 + 2 * size, 4]
+    assert pages[0].lines[:2] == [b"1\t61", b"2\t61"]
+    assert len(pages[0].lines) == count
+    assert len(pages[0].lines[-1]) == len(f"{count}\t") + 2 * size
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_payloads_are_written_in_steps(
     pace = Counting()
     writes = target.bulk(MAPPING, begin(target), SHAPE, pace)
     assert writes is not None
-    assert writes.most == STEP
+    assert list(writes.batches(STEP + 1)) == [slice(0, STEP), slice(STEP, 2 * STEP)]
     with bulk_redis.client() as client:
         client.config_resetstat()
 
