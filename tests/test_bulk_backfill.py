@@ -137,15 +137,14 @@ def test_a_rate_limit_makes_small_transactions(
     project: tuple[Project, Database, redis.Redis],
 ) -> None:
     """
-    Ten payloads each at 4,000 rows a second, so that other clients come in between.
+    Ten payloads each at 1,000 rows a second, so that other clients come in between.
     """
     user, _, client = project
-    user.configure(extra="throttle: {rows_per_second: 4000}")
+    user.configure(extra="throttle: {rows_per_second: 1000}")
 
     ran = user.run("backfill", "user_profiles", "--json")
 
-    # Whether it had to wait depends on the machine: a busy one writes no faster than this.
-    assert ran.json["written"] > 0.9 * ROWS
+    assert ran.json["throttled_seconds"] > 0
     stats = client.info("commandstats")
     payloads, transactions = (stats[f"cmdstat_{name}"]["calls"] for name in ("restore", "exec"))
     assert payloads > 0.8 * ROWS

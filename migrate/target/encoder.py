@@ -1,5 +1,5 @@
 r"""
-Makes RESTORE payloads of whole pages of lines, by one function that is written for each mapping.
+Makes RESTORE commands of whole pages of lines, by one function that is written for each mapping.
 
 Why a written function: with the number, the order and the names of the fields known, a row of
 eleven cells takes 3 microseconds; asking a table about every field of every row takes four times as
@@ -84,7 +84,7 @@ class Encoded(NamedTuple):
 
 class Encoder:
     """
-    The encoder of one mapping: lines in, payloads out. Pure; for one thread.
+    The encoder of one mapping: lines in, commands out. Pure; for one thread.
 
     Args:
         versioned: A line ends in its row's version; otherwise all have the one that is given.
@@ -105,7 +105,7 @@ class Encoder:
 
     def encode(self, lines: Sequence[bytes], version: bytes = b"") -> Encoded:
         """
-        The payloads of a page.
+        The commands of a page.
 
         Args:
             version: Of every row, where lines do not end in one.

@@ -493,8 +493,7 @@ def test_a_row_longer_than_a_packet_is_read_the_plain_way(
 
     pages = _of_people(from_mariadb, count)
 
-    assert pages[0].lines[:2] == [b"1\t61", b"2\t61"]
-    assert len(pages[0].lines) == count
+    assert pages[0].lines[:-1] == [b"%d\t61" % number for number in range(1, count)]
     assert len(pages[0].lines[-1]) == len(f"{count}\t") + 2 * size
 
 

@@ -159,15 +159,15 @@ class ConcatLines:
             if texts is None:
                 raise TooMuch
         whole = [text for text in texts if text is not None]
-        if not whole:
-            return None if texts else Fetched([])
+        if len(whole) < len(texts):
+            return None
         lines: list[bytes] = []
         for start in range(0, len(whole), AT_ONCE):
             some = escaped(whole[start : start + AT_ONCE], self.width)
             if some is None:
                 return None
             lines += some
-        return Fetched(lines, beside) if len(lines) == len(texts) else None
+        return Fetched(lines, beside)
 
     def _query(
         self, connection: sa.Connection, statement: sa.Select[Any], parameters: Mapping[str, Any]
