@@ -373,10 +373,10 @@ def test_a_captured_row_that_is_deleted_behind_the_way_from_sql_is_told(
     project, made = captured
     run = Back.run
 
-    def late(self: Back, partition: Partition) -> Iterator[Event]:
+    def late(self: Back, partition: Partition, found: Seen | None) -> Iterator[Event]:
         made.change(50, "DELETE FROM people WHERE id = 50")
         made.fold(50)
-        return run(self, partition)
+        return run(self, partition, found)
 
     monkeypatch.setattr(Back, "run", late)
 
@@ -466,6 +466,35 @@ def test_a_glance_is_as_close_as_the_plain_look(
     }
     assert expected <= set(suspects)
     assert not {key for key in spoiled if key not in expected} & set(suspects)
+
+
+@pytest.mark.parametrize("why", ["", "another key has one", "INFO is refused"])
+def test_records_are_asked_for_their_time_to_live_where_the_server_does_not_answer_for_all(
+    flat: Project, redis_server: RedisServer, why: str
+) -> None:
+    """
+    And one that a record has is found either way.
+    """
+    client = redis_server.client()
+    rules = "-info" if why == "INFO is refused" else ""
+    client.execute_command(*f"ACL SETUSER mover on >pw ~* &* +@all {rules}".split())
+    flat.configure(redis_url=f"redis://mover:pw@{redis_server.host}:{redis_server.port}/0")
+    if why == "another key has one":
+        client.set("session:1", "x", ex=100_000)
+    record = min(client.scan_iter("person:*"))
+    client.config_resetstat()
+    try:
+        clean = told(flat, "full", "auto")
+        asked = client.info("commandstats").get("cmdstat_pttl", {"calls": 0})["calls"]
+        client.expire(record, 100_000)
+        spoiled = told(flat, "full", "auto")
+    finally:
+        client.execute_command("ACL", "DELUSER", "mover")
+
+    assert clean["verdict"] == "PASS"
+    # Of rows that only the plain way can encode it is always asked.
+    assert asked > ROWS / 2 if why else asked < ROWS / 2
+    assert spoiled["named"] == {("DIFFERENT", "ttl", record.decode(), "_e")}
 
 
 # --- what the way back is proven by ---------------------------------------------------------------

@@ -50,6 +50,18 @@ class ChunkVerified:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysCounted:
+    """
+    A walk over the keys of all records is over.
+
+    Args:
+        seen: What they add up to. See `verify_seen.Seen`.
+    """
+
+    seen: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionDone:
     """
     Every row of a partition was seen.
@@ -89,7 +101,7 @@ class Throttled:
     seconds: float
 
 
-Event = ChunkCopied | ChunkVerified | PartitionDone | Waiting | Throttled
+Event = ChunkCopied | ChunkVerified | KeysCounted | PartitionDone | Waiting | Throttled
 Notify = Callable[[Waiting], None]
 """Adapters call it before they sleep; the run shows the reason."""
 

@@ -3,7 +3,9 @@ From Redis to SQL: records without a row, and entries of lookups that no record 
 
 Where the way from SQL has left which records it met (`verify_seen`), one walk over the keys alone
 says in which buckets there are just those: each of them was seen with its row, and no others are
-there. The records of the buckets that differ are read in a second walk, and judged as ever.
+there. The records of the buckets that differ are read in a second walk, and judged as ever. The
+first walk may be over before the way from SQL is: a key that came or went in between makes its
+bucket differ either way.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from migrate.mapping.compile import CompiledMapping
 from migrate.mapping.template import Template
-from migrate.model.events import ChunkVerified, Event, PartitionDone
+from migrate.model.events import ChunkVerified, Event, KeysCounted, PartitionDone
 from migrate.model.ports import Clock, Extractor, Partition, Throttle
 from migrate.model.shape import RecordShape
 from migrate.model.values import Key, LookupKind
@@ -84,18 +86,29 @@ class Back:
     stop: Callable[[], None] = lambda: None
     counting: Callable[[], Seen] | None = None
 
-    def run(self, partition: Partition) -> Iterator[Event]:
+    def walk(self) -> Iterator[Event]:
         """
-        All of it. A scan has no place to go on from: an interrupted one begins again.
+        Count the keys, where the way from SQL does. A scan has no place to go on from.
         """
-        seen = None if self.counting is None else self.books.seen()
+        if self.counting is None or self.plain.is_captured():
+            return
+        found = self.counting()
+        for keys in self._keys():
+            self.stop()
+            found.add(keys)
+            yield from pauses(self.throttle, self.clock, self.stop, len(keys))
+        yield KeysCounted(found.dump())
+
+    def run(self, partition: Partition, found: Seen | None = None) -> Iterator[Event]:
+        """
+        All of it; an interrupted one begins again.
+
+        Args:
+            found: What a walk has counted; None where every record is read.
+        """
+        seen = None if found is None else self.books.seen()
         suspects = None
-        if seen is not None and self.counting is not None:
-            found = self.counting()
-            for keys in self._keys():
-                self.stop()
-                found.add(keys)
-                yield from pauses(self.throttle, self.clock, self.stop, len(keys))
+        if seen is not None and found is not None:
             suspects = seen.differing(found)
             tally = Tally(rows=found.count(but=suspects))
             partition = self.books.save(partition, None, tally, 0.0, done=False)

@@ -100,6 +100,10 @@ class Lines:
                 found = [key for at, key in enumerate(found) if at not in but]
             places += [start + row for row in rows]
             keys += found
+        mortal = set(self.glance.mortal(keys))
+        if mortal:
+            places = [place for at, place in enumerate(places) if at not in mortal]
+            keys = [key for at, key in enumerate(keys) if at not in mortal]
         return places, keys
 
     def _left(self, verifier: Verifier, page: RawPage, places: Sequence[int]) -> set[int]:

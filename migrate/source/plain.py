@@ -142,6 +142,12 @@ class PlainReader:
             return {}
         return self._connections.run(lambda connection: self._history(connection, keys))
 
+    def is_captured(self) -> bool:
+        """
+        Whether changes of these rows are captured.
+        """
+        return self._relation.control and bool(self._connections.run(self._generation))
+
     def _look(self, connection: sa.Connection) -> Relation:
         relation = self._dialect.relation(connection, self._query.schema, self._query.table)
         if relation is None:
@@ -210,8 +216,11 @@ class PlainReader:
                 line[at] = cell
         return wide
 
+    def _generation(self, connection: sa.Connection) -> int:
+        return int(connection.scalar(sa.select(self._sql.generation())) or 0)
+
     def _history(self, connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, History]:
-        generation = connection.scalar(sa.select(self._sql.generation()))
+        generation = self._generation(connection)
         if not generation:
             return {}
         texts = {key_text(key): key for key in keys}
@@ -227,7 +236,7 @@ class PlainReader:
             connection, sa.select(VER.c.pk, VER.c.n).where(VER.c.mapping == name), VER.c.pk, texts
         )
         known = marks.keys() | folded.keys()
-        block = int(generation) * 10**12
+        block = generation * 10**12
         return {
             texts[text]: History(
                 str(block + folded.get(text, 0) + marks.get(text, 0)), dirty=text in marks

@@ -459,11 +459,14 @@ class _Heads(dict[int, bytes]):
 
 
 def _of_marks(plan: BulkPlan) -> dict[str, Any]:
-    names: dict[str, Any] = {f"D{at}": _Heads(one.head) for at, one in enumerate(plan.fields)}
-    names["ROOM"] = LARGEST_TEXT
-    if plan.record is RecordType.STRING:
-        names |= dict(_of_strings(plan))
-    return names
+    text = plan.record is RecordType.STRING
+    names: dict[str, Any] = {"ROOM": LARGEST_TEXT}
+    for at, field in enumerate(plan.fields):
+        heads = _Heads(field.head)
+        # As in an encoder, for which a longer value of a hash is odd as well.
+        few = not text and len(plan.fields) <= FEW_FIELDS
+        names[f"D{at}"] = [heads[n] for n in range(payload.MAX_ENTRY + 1)] if few else heads
+    return names | dict(_of_strings(plan)) if text else names
 
 
 def _marking(plan: BulkPlan, *, versioned: bool) -> Iterator[str]:

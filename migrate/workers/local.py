@@ -53,6 +53,9 @@ class Shared(Protocol):
         """
 
 
+FIRST = "worker-0"
+"""The name of the worker that there always is."""
+
 Work = Callable[[Any, str, Requested, Notify], Iterator[Event]]
 """What one worker does; a function of a module, because it crosses process borders by its name."""
 
@@ -76,7 +79,7 @@ def run_local(
         MigrateError: The gravest error of a worker, once all have ended.
     """
     if job.workers == 1:
-        yield from work(job, "worker-0", requested, notify)
+        yield from work(job, FIRST, requested, notify)
     else:
         yield from _Team(job, requested, work).run()
 

@@ -19,13 +19,14 @@ from migrate.ledger.store import FINISHED, HALTED, Ledger, MappingState
 from migrate.ledger.verification import Kept
 from migrate.mapping.compile import CompiledMapping, compile_mapping
 from migrate.mapping.values import Mapping as ProfileMapping
-from migrate.model.events import ChunkVerified, Event, Notify, Throttled
+from migrate.model.events import ChunkVerified, Event, KeysCounted, Notify, Throttled
 from migrate.model.settings import Settings
 from migrate.model.values import Expiry, Table
 from migrate.model.verdict import BACK, Level
 from migrate.pipeline.scope import find_table, partitions_for
 from migrate.pipeline.verify import Tally
 from migrate.pipeline.verify_fields import Fields
+from migrate.pipeline.verify_seen import Seen
 from migrate.workers.local import run_local
 from migrate.workers.stopping import Requested
 from migrate.workers.verify_job import KIND, Bench, Request, VerifyJob, with_end, work
@@ -135,9 +136,23 @@ class Verify:
                 yield from _sampled(bench, self._request.sample or 1)
                 yield from bench.again()
             case _:
-                yield from run_local(job, self._requested, self._notify, work)
-                yield from _backwards(bench)
+                yield from self._both_ways(bench, job)
                 yield from bench.again()
+
+    def _both_ways(self, bench: Bench, job: VerifyJob) -> Iterator[Event]:
+        """
+        From SQL to Redis, and from Redis to SQL where that is not done.
+        """
+        done = {part["number"] for part in bench.ledger.parts_of(job.run) if part["done"]}
+        job = replace(job, counts=BACK not in done)
+        found = None
+        for event in run_local(job, self._requested, self._notify, work):
+            if isinstance(event, KeysCounted):
+                found = Seen.of(job.run, [event.seen])
+            else:
+                yield event
+        if job.counts:
+            yield from _backwards(bench, found)
 
     def _state(self, bench: Bench) -> MappingState:
         state = bench.ledger.mapping(self._mapping.name)
@@ -250,19 +265,16 @@ class Verify:
                 raise
 
 
-def _backwards(bench: Bench) -> Iterator[Event]:
+def _backwards(bench: Bench, found: Seen | None) -> Iterator[Event]:
     """
     From Redis to SQL, from the beginning: a scan has no place to go on from.
     """
     run = bench.job.run
     bench.ledger.add_partition(run, BACK)
-    done = {part["number"] for part in bench.ledger.parts_of(run) if part["done"]}
-    if BACK in done:
-        return
     bench.ledger.restart_partition(run, BACK)
     partition = bench.ledger.claim(run, "parent")
     if partition is not None:
-        yield from bench.back().run(partition)
+        yield from bench.back().run(partition, found)
 
 
 def _sampled(bench: Bench, count: int) -> Iterator[Event]:

@@ -37,6 +37,7 @@ from migrate.source.store import SqlSource
 from migrate.target.encoder import Marker
 from migrate.target.store import RedisTarget
 from migrate.workers.brakes import brakes_of
+from migrate.workers.local import FIRST
 from migrate.workers.stopping import Requested, StoppableClock, check
 
 KIND = "verify"
@@ -75,6 +76,8 @@ class VerifyJob:
         secret: Key of the digests that stand for values.
 
         over_from: The earliest instant from which records may have expired.
+
+        counts: Whether keys are counted for the way back.
     """
 
     settings: Settings
@@ -89,6 +92,7 @@ class VerifyJob:
     over_from: int | None
     secret: bytes = field(repr=False)
     show_values: bool = False
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,10 +358,19 @@ class Bench:
 
 def work(job: VerifyJob, worker: str, requested: Requested, notify: Notify) -> Iterator[Event]:
     """
-    One worker's part of the way from SQL to Redis.
+    One worker's part of the way from SQL to Redis; the first also counts the keys for the way back.
+
+    Where there are others they go on meanwhile. Alone it counts last: what was compared is kept
+    when a run is stopped, and a walk is not.
     """
     with ExitStack() as stack:
-        yield from Bench.open(job, requested, notify, stack).forward().run(worker)
+        bench = Bench.open(job, requested, notify, stack)
+        counts = job.counts and worker == FIRST
+        if counts and job.workers > 1:
+            yield from bench.back().walk()
+        yield from bench.forward().run(worker)
+        if counts and job.workers == 1:
+            yield from bench.back().walk()
 
 
 def with_end(requested: Requested, until: float | None) -> Requested:
