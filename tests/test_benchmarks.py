@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from migrate.mapping.files import load
-from tests.benchmarks import chart, processes
+from tests.benchmarks import chart, processes, resp
 from tests.benchmarks.chart import Bar, bars
-from tests.benchmarks.contenders import resp_query
 from tests.benchmarks.data import PROFILE, WIDE, Table, create, key_of, sizes, tables
 from tests.benchmarks.figures import median, net, percentile, spread, with_unsent
 from tests.benchmarks.measured import Measured, Watched
@@ -260,13 +259,15 @@ def test_psql_prints_every_column_in_one_statement():
     """
     The recipe names each column once, counts bytes rather than letters, and skips a NULL.
     """
-    query = resp_query("profiles")
-    assert query.count(";") == 1
+    usual, lean = resp.usual("profiles"), resp.lean("profiles")
     for name in PROFILE:
-        assert query.count(rf"\r\n${len(name)}\r\n{name}\r\n$") == 1
-    assert "octet_length" in query
-    assert " length(" not in query
-    assert "WHEN bio IS NULL THEN 22 ELSE 24" in query
+        assert usual.count(f"'$' || octet_length('{name}')") == 1
+        assert lean.count(rf"\r\n${len(name)}\r\n{name}\r\n$") == 1
+    for query in (usual, lean):
+        assert query.count(";") == 1
+        assert "octet_length" in query
+        assert " length(" not in query
+        assert "WHEN bio IS NULL THEN 22 ELSE 24" in query
 
 
 def test_a_ready_file_makes_the_same_records_again(redis_server: RedisServer, tmp_path: Path):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import datayoga, naive, processes
+from tests.benchmarks import datayoga, naive, processes, resp
 from tests.benchmarks.data import ONE, PROFILE
 from tests.benchmarks.ours import Ours, has_bulk
 from tests.benchmarks.processes import Took
@@ -130,39 +130,23 @@ def _psql(servers: Servers, folder: Path, venvs: Path) -> Iterator[Contender]:
     ]  # fmt: skip
     environment = {"PGPASSWORD": server.password, "PGCLIENTENCODING": "UTF8"}
 
-    def load(table: str, *more: str) -> Took:
-        script = folder / f"{table}.sql"
-        script.write_text(resp_query(table), encoding="utf-8")
-        source = [*map(str, words), *more, "--file", str(script)]
-        return _piped(processes.run(source, command, env=environment))
+    def load(query: Callable[[str], str], *more: str) -> Callable[[str], Took]:
+        def run(table: str) -> Took:
+            script = folder / f"{table}.sql"
+            script.write_text(query(table), encoding="utf-8")
+            source = [*map(str, words), *more, "--file", str(script)]
+            return _piped(processes.run(source, command, env=environment))
+
+        return run
 
     # As the recipe is passed on: psql keeps the whole result in memory first.
-    yield Contender("psql", "psql | redis-cli --pipe", load)
+    yield Contender("psql", "psql | redis-cli --pipe", load(resp.usual))
+    yield Contender("psql-lean", "psql, lengths counted before | redis-cli --pipe", load(resp.lean))
     yield Contender(
         "psql-portions",
-        "psql, FETCH_COUNT | redis-cli --pipe",
-        lambda table: load(table, "--set", "FETCH_COUNT=10000"),
+        "psql, the same by FETCH_COUNT | redis-cli --pipe",
+        load(resp.lean, "--set", "FETCH_COUNT=10000"),
     )
-
-
-def resp_query(table: str) -> str:
-    """
-    One SELECT that prints each row as the HSET of its record; psql adds the last line feed.
-    """
-    always = [name for name in PROFILE if name != "bio"]
-    # The lengths that every row shares are counted here, not by the server.
-    parts = [
-        f"'*' || (CASE WHEN bio IS NULL THEN {2 + 2 * len(always)} ELSE {4 + 2 * len(always)} END)",
-        r"E'\r\n$4\r\nHSET\r\n$' || octet_length('profile:' || id)",
-        r"E'\r\nprofile:' || id",
-        r"COALESCE(E'\r\n$3\r\nbio\r\n$' || octet_length(bio) || E'\r\n' || bio, '')",
-    ]
-    for name in always:
-        value = _as_text(name)
-        parts.append(
-            rf"E'\r\n${len(name)}\r\n{name}\r\n$' || octet_length({value}) || E'\r\n' || {value}"
-        )
-    return f"SELECT {' || '.join(parts)} || E'\\r' FROM {table};\n"
 
 
 def _most_people(servers: Servers, folder: Path, venvs: Path) -> Iterator[Contender]:
@@ -183,7 +167,7 @@ def _datayoga(servers: Servers, folder: Path, venvs: Path) -> Iterator[Contender
     for table in (PROFILES, ONE):
         # It hands values to redis-py as the driver gives them, which takes no dates and truth
         # values; a view that has texts is the least that has to be done for it.
-        texts = ", ".join(f"{_as_text(name)} AS {name}" for name in PROFILE)
+        texts = ", ".join(f"{resp.as_text(name)} AS {name}" for name in PROFILE)
         database.execute(f"CREATE OR REPLACE VIEW {table}_texts AS SELECT {texts} FROM {table}")
         datayoga.write_job(project, database, servers.redis, f"{table}_texts")
 
@@ -193,11 +177,6 @@ def _datayoga(servers: Servers, folder: Path, venvs: Path) -> Iterator[Contender
         )
 
     yield Contender("datayoga", "datayoga", load)
-
-
-def _as_text(name: str) -> str:
-    forms = {"is_verified": "is_verified::int::text", "created_at": "replace({}::text, ' ', 'T')"}
-    return forms.get(name, "{}::text").format(name)
 
 
 def _postgres(servers: Servers) -> PostgresDatabase:

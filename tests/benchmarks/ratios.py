@@ -48,7 +48,8 @@ def _loads(measured: Sequence[Measured]) -> Iterator[Ratio]:
     for name, title in (
         (READY, "redis-cli --pipe, ready file"),
         ("psql", "psql | redis-cli --pipe"),
-        ("psql-portions", "psql, FETCH_COUNT | redis-cli --pipe"),
+        ("psql-lean", "psql, lengths counted before | redis-cli --pipe"),
+        ("psql-portions", "psql, the same by FETCH_COUNT | redis-cli --pipe"),
         ("sqlalchemy", "SQLAlchemy + redis-py"),
         ("datayoga", "datayoga"),
     ):
