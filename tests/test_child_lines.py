@@ -93,8 +93,13 @@ def test_lines_become_what_cells_become(data: st.DataObject) -> None:
     gather = gather_of(collection, query)
     assert gather is not None
 
-    found = gather([line_of(one) for one in rows])
+    lines = [line_of(one) for one in rows]
+    [found] = gather([lines])
 
+    # What the rows of one parent become does not depend on those of its neighbours.
+    alone = [gather([[line]])[0] for line in lines]
+    assert gather([[line] for line in lines]) == alone
+    assert gather([(), lines, (), lines]) == [b"[]", found, b"[]", found]
     expected = wanted(collection, rows)
     if expected is None:
         assert not _is_text(found)
@@ -132,7 +137,7 @@ def test_typical_cells_of_every_kind_and_form(kind: Kind, form: str, *, single: 
     assert gather is not None
 
     for cell in (*TYPICAL[kind], None):
-        found = gather([line_of([cell])])
+        [found] = gather([[line_of([cell])]])
 
         expected = wanted(collection, [[cell]])
         if found == ODD_LINE:
@@ -149,7 +154,21 @@ def test_no_rows_are_an_empty_list() -> None:
     gather = gather_of(collection, query)
     assert gather is not None
 
-    assert gather(()) == collection.encode([]) == b"[]"
+    assert gather([()]) == [collection.encode([])] == [b"[]"]
+    assert gather([]) == []
+
+
+def test_a_line_of_another_width_shifts_no_neighbour() -> None:
+    """
+    A cell too many or too few is odd, and what is beside it stays as it is.
+    """
+    collection, query = bound([(Kind.TEXT, "text")] * 2, ["a", "b"], single=False)
+    gather = gather_of(collection, query)
+    assert gather is not None
+
+    assert gather([[b"1\t2"], [b"3"], [b"4\t5"]]) == [
+        b'[{"a":"1","b":"2"}]', ODD_LINE, b'[{"a":"4","b":"5"}]',
+    ]  # fmt: skip
 
 
 def test_collections_in_collections_have_no_lines() -> None:

@@ -497,6 +497,26 @@ def test_records_are_asked_for_their_time_to_live_where_the_server_does_not_answ
     assert spoiled["named"] == {("DIFFERENT", "ttl", record.decode(), "_e")}
 
 
+def test_a_record_that_expires_while_its_page_is_compared_is_missing(
+    flat: Project, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Behind it no key of the server has a time to live any more; before it one had.
+    """
+    client = redis_server.client()
+    record = min(client.scan_iter("person:*"))
+    client.expire(record, 100_000)
+    mortal = Glance.mortal
+
+    def late(self: Glance, keys: Sequence[bytes]) -> list[int]:
+        client.delete(record)
+        return mortal(self, keys)
+
+    monkeypatch.setattr(Glance, "mortal", late)
+
+    assert told(flat, "full", "auto")["named"] == {("MISSING", "", record.decode(), "")}
+
+
 # --- what the way back is proven by ---------------------------------------------------------------
 
 

@@ -24,9 +24,9 @@ Convert = Callable[[bytes], bytes]
 """From a cell of a line to the bytes of a field; raises one of `ODD`."""
 
 
-Gather = Callable[[Sequence[bytes]], bytes]
-"""From the lines of child rows to the bytes of a field; of what only the plain way can judge one
-that no text has."""
+Gather = Callable[[Sequence[Sequence[bytes]]], list[bytes]]
+"""From the lines of each row's children to the bytes of its field; of what only the plain way can
+judge one that no text has."""
 
 
 class Odd(ValueError):

@@ -2,18 +2,19 @@
 The JSON of a collection from lines: the same bytes that `Collection.encode` gives of cells.
 
 A line without a backslash, a quotation mark or a control character has no NULL in it and nothing
-that JSON escapes: it is put between constant texts as it is. Any other line is taken apart.
+that JSON escapes: its cells are put between constant texts as they are, column by column for all
+lines of a page at once. Any other line is taken apart by itself.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, islice, repeat
 from typing import NamedTuple
 
-from migrate.mapping.bulk import ODD, Convert, Gather, text_convert
+from migrate.mapping.bulk import ODD, Convert, Gather, Odd, text_convert
 from migrate.mapping.json_text import Collection, Member, quoted
 from migrate.model.lines import ODD_LINE, TAB, cells_of
 from migrate.model.ports import ChildQuery
@@ -33,7 +34,7 @@ class _Part(NamedTuple):
     One member of each object.
 
     Args:
-        around: What stands before its value, and behind.
+        quote: What stands before its value, and behind.
 
         plain: Makes its value of a cell in which nothing is to be escaped; None: it is the cell.
 
@@ -42,7 +43,7 @@ class _Part(NamedTuple):
 
     position: int
     head: bytes
-    around: bytes
+    quote: bytes
     plain: Convert | None
     any: Convert
 
@@ -54,51 +55,70 @@ def gather_of(collection: Collection, query: ChildQuery) -> Gather | None:
     if collection.inner:
         return None
     parts = [_part(member, query) for member in collection.members]
-    line = _line_of(parts, single=collection.single)
-    odd_line = _value_of(parts[0]) if collection.single else _object_of(parts)
+    single = collection.single
+    usual = _usual_of(parts, len(query.columns), single=single)
+    odd = _value_of(parts[0]) if single else _object_of(parts)
 
-    def gather(lines: Sequence[bytes]) -> bytes:
+    def each(rows: Sequence[bytes]) -> list[bytes]:
+        if _unsafe(TAB.join(rows)) is None:
+            return usual(rows)
+        safe = [_unsafe(row) is None for row in rows]
+        made = iter(usual(list(compress(rows, safe))))
+        return [next(made) if fine else odd(row) for row, fine in zip(rows, safe, strict=True)]
+
+    def gather(groups: Sequence[Sequence[bytes]]) -> list[bytes]:
         try:
-            return b"[%b]" % b",".join(
-                [line(one) if _unsafe(one) is None else odd_line(one) for one in lines]
-            )
+            made = iter(each(list(chain.from_iterable(groups))))
         except ODD:
-            return ODD_LINE
+            return [_one(rows, odd) for rows in groups]
+        return [b"[%b]" % b",".join(islice(made, len(rows))) for rows in groups]
 
     return gather
 
 
-def _line_of(parts: Sequence[_Part], *, single: bool) -> Convert:
-    """
-    For lines in which every cell is there and nothing is to be escaped.
-    """
-    if single:
-        (only,) = parts
-        plain, around = only.plain, only.around
-        if plain is None:
-            return around.__mod__
-        return lambda line: around % plain(line)
-    members = b",".join(part.head.replace(b"%", b"%%") + part.around for part in parts)
-    template = b"{%b}" % members
-    taken = _taken([part.position for part in parts])
-    if all(part.plain is None for part in parts):
-        return lambda line: template % taken(line.split(TAB))
-    converts = [part.plain or bytes for part in parts]
+def _one(rows: Sequence[bytes], odd: Convert) -> bytes:
+    try:
+        return b"[%b]" % b",".join(map(odd, rows))
+    except ODD:
+        return ODD_LINE
 
-    def convert(line: bytes) -> bytes:
-        cells = zip(converts, taken(line.split(TAB)), strict=True)
-        return template % tuple([convert(cell) for convert, cell in cells])
+
+def _usual_of(
+    parts: Sequence[_Part], width: int, *, single: bool
+) -> Callable[[Sequence[bytes]], list[bytes]]:
+    """
+    For lines in which every cell is there and nothing is to be escaped, column by column.
+
+    Args:
+        width: Cells of a line.
+    """
+    first, *others = _between(parts, single=single)
+
+    def convert(rows: Sequence[bytes]) -> list[bytes]:
+        cells = TAB.join(rows).split(TAB) if rows else []
+        if len(cells) != width * len(rows):
+            raise Odd
+        pieces: list[Iterable[bytes]] = [repeat(first, len(rows))]
+        for part, text in zip(parts, others, strict=True):
+            column: Iterable[bytes] = cells[part.position :: width]
+            pieces += (column if part.plain is None else map(part.plain, column), repeat(text))
+        # Not strict: texts are repeated for ever.
+        return list(map(b"".join, zip(*pieces, strict=False)))
 
     return convert
 
 
-def _taken(positions: Sequence[int]) -> Callable[[list[bytes]], tuple[bytes, ...]]:
+def _between(parts: Sequence[_Part], *, single: bool) -> list[bytes]:
     """
-    The cells in the order of the members' names.
+    What stands before the first value, between one and the next, and behind the last.
     """
-    if list(positions) == list(range(len(positions))):
-        return tuple
-    return itemgetter(*positions)
+    if single:
+        return [parts[0].quote, parts[0].quote]
+    texts = [b"{"]
+    for part in parts:
+        texts[-1] += part.head + part.quote
+        texts.append(part.quote + b",")
+    return [*texts[:-1], texts[-1][:-1] + b"}"]
 
 
 def _object_of(parts: Sequence[_Part]) -> Convert:
@@ -130,9 +150,9 @@ def _part(member: Member, query: ChildQuery) -> _Part:
     if kind is Kind.BYTES:
         return _any(member, head, lambda cell: spell(binascii.unhexlify(cell)).encode())
     if text is not None:
-        return _Part(member.position, head, b'"%b"', text_convert(text), _spelled(member))
+        return _Part(member.position, head, b'"', text_convert(text), _spelled(member))
     if kind is Kind.INTEGER and member.form == "plain":
-        return _Part(member.position, head, b"%b", None, bytes)
+        return _Part(member.position, head, b"", None, bytes)
     if kind in _NUMBERS:
         convert = _spelled(member)
         return _any(member, head, lambda cell: cell if _is_number(cell) else convert(cell))
@@ -140,7 +160,7 @@ def _part(member: Member, query: ChildQuery) -> _Part:
 
 
 def _any(member: Member, head: bytes, convert: Convert) -> _Part:
-    return _Part(member.position, head, b"%b", convert, convert)
+    return _Part(member.position, head, b"", convert, convert)
 
 
 def _spelled(member: Member) -> Convert:

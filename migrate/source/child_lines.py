@@ -23,11 +23,11 @@ from migrate.source.dialects.base import Lines, TooMuch, places_of
 from migrate.source.dialects.spelling import Misfit
 from migrate.source.extract import Statements
 
-Gather = Callable[[Sequence[bytes]], bytes]
-"""From the lines of one parent's rows to the bytes of one cell."""
-
 Groups = Sequence[Sequence[bytes]]
 """For each row of a page the lines of its children."""
+
+Gather = Callable[[Groups], list[bytes]]
+"""From them to the bytes of one cell of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +242,7 @@ def with_cells(
     """
     Lines with one more cell of each collection, in front of the version.
     """
-    cells = [
-        _escaped([gather(rows) for rows in one])
-        for gather, one in zip(gathers, groups, strict=True)
-    ]
+    cells = [_escaped(gather(one)) for gather, one in zip(gathers, groups, strict=True)]
     if not versioned:
         return list(map(TAB.join, zip(lines, *cells, strict=True)))
     parted = (line.rpartition(TAB) for line in lines)
