@@ -60,10 +60,11 @@ def gather_of(collection: Collection, query: ChildQuery) -> Gather | None:
     odd = _value_of(parts[0]) if single else _object_of(parts)
 
     def each(rows: Sequence[bytes]) -> list[bytes]:
-        if _unsafe(TAB.join(rows)) is None:
-            return usual(rows)
+        text = TAB.join(rows)
+        if _unsafe(text) is None:
+            return usual(text, len(rows))
         safe = [_unsafe(row) is None for row in rows]
-        made = iter(usual(list(compress(rows, safe))))
+        made = iter(usual(TAB.join(compress(rows, safe)), sum(safe)))
         return [next(made) if fine else odd(row) for row, fine in zip(rows, safe, strict=True)]
 
     def gather(groups: Sequence[Sequence[bytes]]) -> list[bytes]:
@@ -85,24 +86,24 @@ def _one(rows: Sequence[bytes], odd: Convert) -> bytes:
 
 def _usual_of(
     parts: Sequence[_Part], width: int, *, single: bool
-) -> Callable[[Sequence[bytes]], list[bytes]]:
+) -> Callable[[bytes, int], list[bytes]]:
     """
-    For lines in which every cell is there and nothing is to be escaped, column by column.
+    For so many lines, joined, in which every cell is there and nothing is to be escaped.
 
     Args:
         width: Cells of a line.
     """
-    first, *others = _between(parts, single=single)
+    first, *behind = _between(parts, single=single)
 
-    def convert(rows: Sequence[bytes]) -> list[bytes]:
-        cells = TAB.join(rows).split(TAB) if rows else []
-        if len(cells) != width * len(rows):
+    def convert(text: bytes, count: int) -> list[bytes]:
+        cells = text.split(TAB) if count else []
+        if len(cells) != width * count:
             raise Odd
-        pieces: list[Iterable[bytes]] = [repeat(first, len(rows))]
-        for part, text in zip(parts, others, strict=True):
+        pieces: list[Iterable[bytes]] = [repeat(first, count)]
+        for part, after in zip(parts, behind, strict=True):
             column: Iterable[bytes] = cells[part.position :: width]
-            pieces += (column if part.plain is None else map(part.plain, column), repeat(text))
-        # Not strict: texts are repeated for ever.
+            pieces += (column if part.plain is None else map(part.plain, column), repeat(after))
+        # Not strict: what stands behind values is repeated for ever.
         return list(map(b"".join, zip(*pieces, strict=False)))
 
     return convert
