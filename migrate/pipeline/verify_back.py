@@ -4,8 +4,8 @@ From Redis to SQL: records without a row, and entries of lookups that no record 
 Where the way from SQL has left which records it met (`verify_seen`), one walk over the keys alone
 says in which buckets there are just those: each of them was seen with its row, and no others are
 there. The records of the buckets that differ are read in a second walk, and judged as ever. The
-first walk may be over before the way from SQL is: a key that came or went in between makes its
-bucket differ either way.
+first walk may be over before the way from SQL is: a record that was written in between, and met,
+makes its bucket differ, and one without a row that was written behind the walk is not looked for.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from migrate.model.shape import RecordShape
 from migrate.model.values import RecordType
 from migrate.target.encoder import Marks
-from migrate.target.link import Link, failed, urgent
-from migrate.target.retry import DRIVER_ERRORS, prefix_of
+from migrate.target.link import Link, all_well
+from migrate.target.retry import DRIVER_ERRORS
 from migrate.target.wire import Wire
 
 AT_ONCE = 500
@@ -51,7 +51,7 @@ class _Batch(NamedTuple):
     sent: bytes
     size: int
     wanted: Callable[[], bytes]
-    judged: Callable[[Sequence[Any]], list[int]]
+    judged: Callable[[list[Any]], list[int]]
 
 
 class Glance:
@@ -194,14 +194,14 @@ class Glance:
             for one, mark in zip(marks.versions, marks.marks, strict=True)
         )
 
-    def _judged(self, marks: Marks, version: bytes, replies: Sequence[Any]) -> list[int]:
+    def _judged(self, marks: Marks, version: bytes, replies: list[Any]) -> list[int]:
         """
         The positions whose answers differ.
 
         Raises:
             The most urgent error among the replies, but for those of keys of another type.
         """
-        _raise_grave(replies)
+        all_well(replies, keep="WRONGTYPE")
         count = len(marks.keys)
         held, sizes = replies[:count], replies[count:]
         none = [None] * self._others
@@ -215,15 +215,8 @@ class Glance:
         return found
 
 
-def _ending(replies: Sequence[Any]) -> list[int]:
-    _raise_grave(replies)
-    return [at for at, life in enumerate(replies) if life != -1]
-
-
-def _raise_grave(replies: Sequence[Any]) -> None:
-    errors = [one for one in replies if failed(one) and prefix_of(one) != "WRONGTYPE"]
-    if errors:
-        raise urgent(errors)
+def _ending(replies: list[Any]) -> list[int]:
+    return [at for at, life in enumerate(all_well(replies)) if life != -1]
 
 
 def _commands(around: Sequence[tuple[bytes, bytes]], keys: Sequence[bytes]) -> bytes:

@@ -90,13 +90,13 @@ class Link:
         Args:
             keep: First word of errors that are left among the replies instead.
         """
-        return self.patience.call(lambda: _all_well(self._send(commands), keep))
+        return self.patience.call(lambda: all_well(self._send(commands), keep))
 
     def atomically(self, commands: Sequence[Command]) -> list[Any]:
         """
         The same within MULTI and EXEC: nobody sees the steps, and a refused one stops all of them.
         """
-        return self.patience.call(lambda: _all_well(self._send(commands, transaction=True)))
+        return self.patience.call(lambda: all_well(self._send(commands, transaction=True)))
 
     def replies(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
         """
@@ -119,7 +119,7 @@ class Link:
         Raises:
             The most urgent error among the replies.
         """
-        return _all_well(self.try_scripts(calls, script))
+        return all_well(self.try_scripts(calls, script))
 
     def try_scripts(self, calls: Sequence[Command], script: Script) -> list[Any]:
         """
@@ -219,6 +219,24 @@ def urgent(errors: Sequence[Exception]) -> Exception:
     return min(errors, key=lambda error: _URGENCY.index(classify(error).kind))
 
 
+def all_well(replies: list[Any], keep: str = "") -> list[Any]:
+    """
+    These replies, among which there is no error.
+
+    Args:
+        keep: First word of errors that may be there.
+
+    Raises:
+        The most urgent error among the replies.
+    """
+    errors = [
+        reply for reply in replies if failed(reply) and not (keep and prefix_of(reply) == keep)
+    ]
+    if errors:
+        raise urgent(errors)
+    return replies
+
+
 def failed(reply: Any) -> bool:
     """
     Whether a reply is an error.
@@ -244,15 +262,6 @@ def _forgotten(replies: Sequence[Any]) -> list[int]:
 def _put_back(replies: list[Any], places: Sequence[int], newer: Sequence[Any]) -> None:
     for at, reply in zip(places, newer, strict=True):
         replies[at] = reply
-
-
-def _all_well(replies: list[Any], keep: str = "") -> list[Any]:
-    errors = [
-        reply for reply in replies if failed(reply) and not (keep and prefix_of(reply) == keep)
-    ]
-    if errors:
-        raise urgent(errors)
-    return replies
 
 
 def _arrived(replies: list[Any]) -> list[Any]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from migrate.target.link import Link, call_of, failed, urgent
-from migrate.target.retry import prefix_of
+from migrate.target.link import Link, all_well, call_of, failed
 from migrate.target.scripts import Script
 from migrate.target.wire import Wire, reader_of_replies
 
@@ -135,11 +134,8 @@ def _asked(keys: Sequence[bytes]) -> bytes:
 
 
 def _taken(replies: list[Any]) -> list[list[bytes] | None]:
-    errors = [one for one in replies if failed(one)]
-    grave = [one for one in errors if prefix_of(one) != "WRONGTYPE"]
-    if grave:
-        raise urgent(grave)
-    return [None if failed(one) else one for one in replies] if errors else replies
+    kept = all_well(replies, keep="WRONGTYPE")
+    return [None if failed(one) else one for one in kept]
 
 
 __all__ = ["LARGE", "Whole"]
