@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def libraries() -> dict[str, str]:
     """
     Versions of Python and of the packages that a backfill spends its time in.
     """
-    found = {"python": platform.python_version()}
+    # How it was compiled makes a tenth: which one it was says more than its version.
+    found = {"python": f"{platform.python_version()}, {os.path.realpath(sys.executable)}"}
     for name in PACKAGES:
         try:
             found[name.lower()] = importlib.metadata.version(name)
