@@ -17,10 +17,12 @@ import redis
 
 from migrate.model.events import Event
 from migrate.model.ports import Partition
-from migrate.pipeline.verify import Verifier
+from migrate.model.values import Key, KeyRange, RawPage
+from migrate.pipeline.verify import PAGE, Verifier
 from migrate.pipeline.verify_back import Back
-from migrate.pipeline.verify_lines import Lines
+from migrate.pipeline.verify_lines import PAGE_BYTES, Lines
 from migrate.pipeline.verify_seen import BUCKETS, Seen
+from migrate.source.bulk import LineExtractor
 from migrate.target.encoder import Marks
 from migrate.target.glance import Glance
 from migrate.target.reader import RecordReader
@@ -295,6 +297,36 @@ def test_off_is_the_plain_way(flat: Project, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Seen, "__init__", never)
 
     assert told(flat, "full", "off")["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize("room", [64 * 1024, PAGE_BYTES])
+def test_a_page_holds_as_many_rows_as_their_size_lets_it(
+    flat: Project, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """
+    Short rows share the price of a page; long ones do not fill the memory.
+    """
+    wanted: list[int] = []
+    sizes: list[int] = []
+    read = LineExtractor.read
+
+    def noted(self: LineExtractor, within: KeyRange, after: Key | None, limit: int) -> RawPage:
+        page = read(self, within, after, limit)
+        wanted.append(limit)
+        sizes.append(sum(map(len, page.lines)))
+        return page
+
+    monkeypatch.setattr(LineExtractor, "read", noted)
+    monkeypatch.setattr("migrate.pipeline.verify_lines.PAGE_BYTES", room)
+
+    assert flat.run("verify", "people").exit == 0
+
+    assert wanted[0] == PAGE
+    later = slice(1, None)
+    if room == PAGE_BYTES:
+        assert min(wanted[later]) > PAGE
+    else:
+        assert room / 2 < max(sizes[later]) < room * 2
 
 
 def test_an_open_reject_is_one_though_its_record_is_right(

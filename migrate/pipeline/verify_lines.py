@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from migrate.mapping.bulk import BulkPlan
@@ -22,14 +22,19 @@ from migrate.source.plain import PlainReader
 from migrate.target.encoder import Marker, Marks
 from migrate.target.glance import AT_ONCE, Glance
 
-LARGEST_PAGE = 10_000
+LARGEST_PAGE = 20_000
 """Rows of a page of lines; it is saved as a whole, and compared again if it was not."""
 
+PAGE_BYTES = 8 * 1024 * 1024
+"""Of the lines of a page, about."""
 
-@dataclass(frozen=True)
+_LEAST = 100
+
+
+@dataclass
 class Lines:
     """
-    Pages of lines for one worker.
+    Pages of lines for one worker, the next as long as the rows of the last one let it be.
 
     Args:
         reserved: Names of our own in a record.
@@ -46,14 +51,18 @@ class Lines:
     plain: PlainReader
     revision: int
     page: int = LARGEST_PAGE
+    _rows: int = field(default=PAGE, init=False)
+    """Of the next page; a small one first, so that something is saved soon."""
 
     def compare(self, verifier: Verifier, partition: Partition) -> tuple[Tally, Key | None]:
         """
         The next rows of a partition against their records, and the key of the last of them.
         """
-        page = self.extractor.read(partition.range, partition.cursor, self._size())
+        limit = min(self._rows, self.page)
+        page = self.extractor.read(partition.range, partition.cursor, limit)
         if page.last is None:
             return Tally(), None
+        self._rows = _fitting(page.lines)
         places, keys = self._right(page)
         left = self._left(verifier, page, places)
         if left:
@@ -69,12 +78,6 @@ class Lines:
             chunk = self.extractor.chunk(page, rest[start : start + PAGE])
             verifier.compare(chunk, tally)
         return tally, page.last
-
-    def _size(self) -> int:
-        """
-        A small page first, so that something is saved soon.
-        """
-        return self.page if self._markers else min(self.page, PAGE)
 
     def _right(self, page: RawPage) -> tuple[list[int], list[bytes]]:
         """
@@ -145,6 +148,13 @@ class Lines:
         if versioned not in self._markers:
             self._markers[versioned] = Marker(self.plan, self.reserved, versioned=versioned)
         return self._markers[versioned]
+
+
+def _fitting(lines: Sequence[bytes]) -> int:
+    """
+    How many lines like these a page may have.
+    """
+    return max(_LEAST, PAGE_BYTES * len(lines) // max(1, sum(map(len, lines))))
 
 
 __all__ = ["LARGEST_PAGE", "Lines"]
