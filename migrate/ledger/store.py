@@ -19,6 +19,8 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    Update,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -133,6 +135,47 @@ class Lock:
     holder: Holder
     since: float
     lease_until: float
+
+
+def _saving() -> tuple[Update, Update]:
+    """
+    What keeps a chunk of a backfill, and a page of a verification.
+    """
+    part = tables.partition
+    chunk = (
+        update(part)
+        .where(part.c.run == bindparam("of"), part.c.number == bindparam("at"))
+        .where(part.c.token == bindparam("held"), part.c.saves == bindparam("saved"))
+        .values(
+            cursor=bindparam("to_cursor"),
+            status=bindparam("to_status"),
+            saves=part.c.saves + 1,
+            rows=part.c.rows + bindparam("more_rows"),
+            seconds=part.c.seconds + bindparam("more_seconds"),
+            written_at=bindparam("now"),
+        )
+    )
+    counted = {name: part.c[name] + bindparam(f"more_{name}") for name in tables.OUTCOMES}
+    return chunk.values(
+        rejected=part.c.rejected + bindparam("more_rejected"),
+        # The first server stays: a later one means that earlier chunks are suspect.
+        server=func.coalesce(part.c.server, bindparam("by", type_=part.c.server.type)),
+        **counted,
+    ), chunk
+
+
+# Made once: to make such a statement takes longer than to run it.
+_SAVE, _SAVE_CHECKED = _saving()
+_TOUCH = (
+    update(tables.run).where(tables.run.c.id == bindparam("of")).values(updated_at=bindparam("now"))
+)
+
+
+def _claim(run: str, partition: Partition) -> dict[str, object]:
+    """
+    What a saving statement finds a partition by, while nobody else has it.
+    """
+    return {"of": run, "at": partition.number, "held": partition.token, "saved": partition.saves}
 
 
 class Ledger:
@@ -587,47 +630,35 @@ class Ledger:
             Fenced: Another worker has claimed the partition since.
             LedgerFull: Nothing was kept; the chunk will be done again.
         """
-        part = tables.partition
-        here = (part.c.run == run) & (part.c.number == partition.number)
-        added = {
-            name: part.c[name] + progress.outcomes.get(Outcome[name.upper()], 0)
-            for name in tables.OUTCOMES
+        values: dict[str, object] = {
+            **_claim(run, partition),
+            "to_cursor": keys.dump(progress.cursor),
+            "to_status": DONE if progress.done else CLAIMED,
+            "more_rows": progress.rows,
+            "more_rejected": _rejected(progress),
+            "more_seconds": progress.seconds,
+            "by": progress.server or None,
         }
+        for name in tables.OUTCOMES:
+            values[f"more_{name}"] = progress.outcomes.get(Outcome[name.upper()], 0)
 
         def work(connection: Connection) -> None:
             now = self._wall()
-            changed = connection.execute(
-                update(part)
-                .where(here, part.c.token == partition.token, part.c.saves == partition.saves)
-                .values(
-                    cursor=keys.dump(progress.cursor),
-                    status=DONE if progress.done else CLAIMED,
-                    saves=partition.saves + 1,
-                    rows=part.c.rows + progress.rows,
-                    rejected=part.c.rejected + _rejected(progress),
-                    seconds=part.c.seconds + progress.seconds,
-                    # The first server stays: a later one means that earlier chunks are suspect.
-                    server=func.coalesce(part.c.server, progress.server or None),
-                    written_at=now,
-                    **added,
-                )
-            ).rowcount
-            if changed == 0:
-                self._was_saved(connection, here, partition)
+            if connection.execute(_SAVE, {**values, "now": now}).rowcount == 0:
+                self._was_saved(connection, run, partition)
                 return
             self._keep_rejects(connection, mapping, run, partition.number, progress.rejects)
-            connection.execute(
-                update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
-            )
+            connection.execute(_TOUCH, {"of": run, "now": now})
 
         self._transact(work)
         return partition.saved(progress.cursor)
 
-    def _was_saved(self, connection: Connection, here: Any, partition: Partition) -> None:
+    def _was_saved(self, connection: Connection, run: str, partition: Partition) -> None:
         """
         Accept a save whose first attempt was committed though its reply was lost.
         """
         part = tables.partition
+        here = (part.c.run == run) & (part.c.number == partition.number)
         row = connection.execute(select(part.c.token, part.c.saves).where(here)).one_or_none()
         if row is None or tuple(row) != (partition.token, partition.saves + 1):
             raise Fenced(
@@ -695,33 +726,24 @@ class Ledger:
         Raises:
             Fenced: Another worker has claimed the partition since.
         """
-        part = tables.partition
-        here = (part.c.run == run) & (part.c.number == partition.number)
+        values: dict[str, object] = {
+            **_claim(run, partition),
+            "to_cursor": keys.dump(checked.cursor),
+            "to_status": DONE if checked.done else CLAIMED,
+            "more_rows": checked.rows,
+            "more_seconds": seconds,
+        }
 
         def work(connection: Connection) -> None:
             now = self._wall()
-            changed = connection.execute(
-                update(part)
-                .where(here, part.c.token == partition.token, part.c.saves == partition.saves)
-                .values(
-                    cursor=keys.dump(checked.cursor),
-                    status=DONE if checked.done else CLAIMED,
-                    saves=partition.saves + 1,
-                    rows=part.c.rows + checked.rows,
-                    seconds=part.c.seconds + seconds,
-                    written_at=now,
-                )
-            ).rowcount
-            if changed == 0:
-                self._was_saved(connection, here, partition)
+            if connection.execute(_SAVE_CHECKED, {**values, "now": now}).rowcount == 0:
+                self._was_saved(connection, run, partition)
                 return
             verification.add(connection, run, partition.number, checked)
             recheck.add(connection, run, partition.number, checked.rechecks, checked.due)
             if checked.done and partition.number == BACK:
                 verification.forget_seen(connection, run)
-            connection.execute(
-                update(tables.run).where(tables.run.c.id == run).values(updated_at=now)
-            )
+            connection.execute(_TOUCH, {"of": run, "now": now})
 
         self._transact(work)
         return partition.saved(checked.cursor)
