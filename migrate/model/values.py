@@ -186,6 +186,8 @@ class RawPage(NamedTuple):
         held: What the reader keeps of the page for `keys` and `chunk`; nobody else looks at it.
 
         below: The same of the rows of collections.
+
+        sound: The server vouches for it that every line is UTF-8.
     """
 
     lines: list[bytes]
@@ -194,6 +196,7 @@ class RawPage(NamedTuple):
     versioned: bool = False
     held: Any = None
     below: Any = None
+    sound: bool = False
 
     def __repr__(self) -> str:
         return f"RawPage({len(self.lines)} lines, {self.generation}, {self.last!r})"

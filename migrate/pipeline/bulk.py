@@ -93,7 +93,7 @@ class Lines:
 
         def batches() -> Iterator[Sequence[Item]]:
             for batch in self.loader.batches(len(page.lines)):
-                made = encoder.encode(page.lines[batch], version)
+                made = encoder.encode(page.lines[batch], version, sound=page.sound)
                 rows.append((batch.start, made.rows))
                 left.extend(batch.start + at for at in made.odd)
                 yield made.items

@@ -89,7 +89,8 @@ class Lines:
 
         def batches() -> Iterator[Marks]:
             for start in range(0, len(page.lines), AT_ONCE):
-                marks = marker.mark(page.lines[start : start + AT_ONCE], version)
+                lines = page.lines[start : start + AT_ONCE]
+                marks = marker.mark(lines, version, sound=page.sound)
                 made.append(marks)
                 yield marks
 

@@ -180,7 +180,8 @@ class LineExtractor:
 
     def _gathered(self, page: RawPage, groups: Sequence[Groups]) -> RawPage:
         lines = with_cells(page.lines, groups, self._gathers, versioned=page.versioned)
-        return page._replace(lines=lines, below=groups)
+        # A cell that only the plain way can judge is no text.
+        return page._replace(lines=lines, below=groups, sound=False)
 
     def _spelled(self, chunk: Chunk) -> RawPage:
         page = _spelled(chunk, len(self._query.columns))
@@ -251,7 +252,7 @@ def _page(
         # There is capture, but not of this mapping: every row is at the run's base.
         lines = [line[: line.rindex(TAB)] for line in lines]
     held = fetched._replace(lines=[]) if fetched.keys else None
-    page = RawPage(lines, generation, None, versioned=bool(generation), held=held)
+    page = RawPage(lines, generation, versioned=bool(generation), held=held, sound=fetched.sound)
     ends = () if held else [cells_of(lines[-1])]
     (last,), _ = plan.keyed(plan.key_rows(page, [len(lines) - 1], ends))
     return page._replace(last=last)

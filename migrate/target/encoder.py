@@ -61,6 +61,9 @@ BACKSLASH = ord("\\")
 MARKS = 2
 """Fields of a hash that are not the mapping's: version and digest."""
 
+_SIZES = [n.to_bytes(4, "big") for n in range(payload.MAX_ENTRY + 1)]
+"""Lengths as they stand in a digest."""
+
 
 class Encoded(NamedTuple):
     """
@@ -103,16 +106,20 @@ class Encoder:
         """
         return plan.record is RecordType.STRING or len(plan.fields) + MARKS <= payload.MAX_FIELDS
 
-    def encode(self, lines: Sequence[bytes], version: bytes = b"") -> Encoded:
+    def encode(
+        self, lines: Sequence[bytes], version: bytes = b"", *, sound: bool = False
+    ) -> Encoded:
         """
         The commands of a page.
 
         Args:
             version: Of every row, where lines do not end in one.
+
+            sound: All lines are known to be UTF-8; they are looked at otherwise.
         """
         items: list[Item] = []
         rows, odd = _apart(
-            lines, lambda whole, odd: self._encode(whole, version, items.append, odd)
+            lines, lambda whole, odd: self._encode(whole, version, items.append, odd), sound=sound
         )
         return Encoded(items, rows, odd)
 
@@ -171,7 +178,7 @@ class Marker:
         behind = f'",{quoted(reserved[-1])}:"'.encode()
         return sum(map(len, (*plan.opening, behind))) + LONGEST_VERSION + 2 * DIGEST_BYTES
 
-    def mark(self, lines: Sequence[bytes], version: bytes = b"") -> Marks:
+    def mark(self, lines: Sequence[bytes], version: bytes = b"", *, sound: bool = False) -> Marks:
         """
         The marks of a page. See `Encoder.encode`.
         """
@@ -180,18 +187,23 @@ class Marker:
         sizes: list[int] = []
         versions: list[bytes] = []
         adds = (keys.append, marks.append, sizes.append, versions.append)
-        rows, odd = _apart(lines, lambda whole, odd: self._mark(whole, version, *adds, odd))
+        rows, odd = _apart(
+            lines, lambda whole, odd: self._mark(whole, version, *adds, odd), sound=sound
+        )
         return Marks(keys, marks, sizes, versions, rows, odd)
 
 
 def _apart(
-    lines: Sequence[bytes], work: Callable[[Sequence[bytes], Callable[[int], None]], None]
+    lines: Sequence[bytes],
+    work: Callable[[Sequence[bytes], Callable[[int], None]], None],
+    *,
+    sound: bool,
 ) -> tuple[Sequence[int], list[int]]:
     """
     Do the lines that are texts, and part the positions that were done from the odd ones.
     """
     odd: list[int] = []
-    broken = _broken(lines)
+    broken = set() if sound else _broken(lines)
     if broken:
         whole = [at for at in range(len(lines)) if at not in broken]
         work([lines[at] for at in whole], odd.append)
@@ -246,7 +258,7 @@ def _common(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
     yield "join", b"".join
     yield "seed", plan.seed.copy
     yield "check", plan.check
-    yield "LENGTH", [n.to_bytes(4, "big") for n in range(LONGEST_KEY + 1)]
+    yield "LENGTH", _SIZES[: LONGEST_KEY + 1]
     for at, field in enumerate(plan.fields):
         yield f"convert{at}", field.convert
 
@@ -267,9 +279,8 @@ def _of_hashes(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
     yield "crc_bytes", payload.crc_bytes
     for at, field in enumerate(plan.fields):
         around = _Around(payload.entry(field.name), field.head)
-        # A list is looked into faster, and takes 0.75 MB and 10 ms to make.
-        few = len(plan.fields) <= FEW_FIELDS
-        yield f"W{at}", [around[n] for n in range(payload.MAX_ENTRY + 1)] if few else around
+        # A list is looked into faster, and takes 0.75 MB and a millisecond to make.
+        yield f"W{at}", around.whole() if len(plan.fields) <= FEW_FIELDS else around
 
 
 class _Leads(dict[int, tuple[bytes, int]]):
@@ -303,9 +314,16 @@ class _Around(dict[int, tuple[bytes, bytes, bytes]]):
         self._head = head
 
     def __missing__(self, n: int) -> tuple[bytes, bytes, bytes]:
-        made = (self._name + payload.HEADS[n], self._head + n.to_bytes(4, "big"), payload.TAILS[n])
-        self[n] = made
+        self[n] = made = (self._name + payload.HEADS[n], self._head + _SIZES[n], payload.TAILS[n])
         return made
+
+    def whole(self) -> list[tuple[bytes, bytes, bytes]]:
+        """
+        The same of all lengths that a value may have.
+        """
+        name, head = self._name, self._head
+        rows = zip(payload.HEADS, _SIZES, payload.TAILS, strict=True)
+        return [(name + before, head + size, behind) for before, size, behind in rows]
 
 
 def _of_strings(plan: BulkPlan) -> Iterator[tuple[str, Any]]:
@@ -462,10 +480,10 @@ def _of_marks(plan: BulkPlan) -> dict[str, Any]:
     text = plan.record is RecordType.STRING
     names: dict[str, Any] = {"ROOM": LARGEST_TEXT}
     for at, field in enumerate(plan.fields):
-        heads = _Heads(field.head)
+        head = field.head
         # As in an encoder, for which a longer value of a hash is odd as well.
         few = not text and len(plan.fields) <= FEW_FIELDS
-        names[f"D{at}"] = [heads[n] for n in range(payload.MAX_ENTRY + 1)] if few else heads
+        names[f"D{at}"] = [head + size for size in _SIZES] if few else _Heads(head)
     return names | dict(_of_strings(plan)) if text else names
 
 

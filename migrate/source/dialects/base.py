@@ -93,11 +93,14 @@ class Fetched(NamedTuple):
         keys: Key columns of each row as `Dialect.keyer` takes them, where no line has them.
 
         rows: By position what `Dialect.decoder` takes and then more, of rows that have no line.
+
+        sound: The server vouches for it that every line is UTF-8.
     """
 
     lines: list[bytes]
     keys: Sequence[Raw] = ()
     rows: Mapping[int, Raw] = MappingProxyType({})
+    sound: bool = False
 
     def __repr__(self) -> str:
         return f"Fetched({len(self.lines)} lines)"

@@ -75,7 +75,8 @@ class CopyLines:
         driver: Any = connection.connection.dbapi_connection
         values = prepared.construct_params(dict(parameters))
         with ClientCursor(driver) as cursor, cursor.copy(text, values):
-            return Fetched(_received(driver.pgconn, most))
+            # What it does not convert from an encoding that it has checked it checks here.
+            return Fetched(_received(driver.pgconn, most), sound=True)
 
     def cell(self, at: int, text: bytes) -> Cell:
         """
