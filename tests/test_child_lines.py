@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migrate.mapping.bulk_children import gather_of
+from migrate.mapping.bulk_children import AT_ONCE, gather_of
 from migrate.mapping.codecs import Unencodable, codec_for, forms_of
 from migrate.mapping.compile import CompiledMapping
 from migrate.mapping.json_text import Collection, Member, value_of
@@ -108,6 +108,8 @@ def test_lines_become_what_cells_become(data: st.DataObject) -> None:
     else:
         # What few rows hold is left to the plain way; it must stay few.
         assert any(_is_rare(cell) for one in rows for cell in one)
+    # Of texts come texts, or the one mark that a page is looked through for.
+    assert _is_text(found) or found == ODD_LINE or not all(map(_is_text, lines))
     if _is_text(found):
         assert cells_of(escaped(found) + b"\tx") == [found, b"x"]
 
@@ -169,6 +171,25 @@ def test_a_line_of_another_width_shifts_no_neighbour() -> None:
     assert gather([[b"1\t2"], [b"3"], [b"4\t5"]]) == [
         b'[{"a":"1","b":"2"}]', ODD_LINE, b'[{"a":"4","b":"5"}]',
     ]  # fmt: skip
+
+
+def test_each_of_many_parents_has_its_own_children() -> None:
+    """
+    Whatever is done for some hundred parents at once; an odd cell is that of one of them.
+    """
+    collection, query = bound([(Kind.TEXT, "text")] * 2, ["a", "b"], single=False)
+    gather = gather_of(collection, query)
+    assert gather is not None
+    groups = [[b"%d\t%d" % (at, child) for child in range(at % 3)] for at in range(2 * AT_ONCE + 7)]
+    odd = AT_ONCE + 2
+    groups[odd] = [b"1"]
+
+    found = gather(groups)
+
+    assert found[odd] == ODD_LINE
+    for at, cell in enumerate(found):
+        children = [f'{{"a":"{at}","b":"{child}"}}' for child in range(at % 3)]
+        assert at == odd or cell.decode() == f"[{','.join(children)}]"
 
 
 def test_collections_in_collections_have_no_lines() -> None:

@@ -179,9 +179,11 @@ class LineExtractor:
         return None if groups is None else self._gathered(page, groups)
 
     def _gathered(self, page: RawPage, groups: Sequence[Groups]) -> RawPage:
-        lines = with_cells(page.lines, groups, self._gathers, versioned=page.versioned)
-        # A cell that only the plain way can judge is no text.
-        return page._replace(lines=lines, below=groups, sound=False)
+        cells = [gather(one) for gather, one in zip(self._gathers, groups, strict=True)]
+        lines = with_cells(page.lines, cells, versioned=page.versioned)
+        # The server that has spelled the page has spelled its children.
+        sound = page.sound and not any(ODD_LINE in one for one in cells)
+        return page._replace(lines=lines, below=groups, sound=sound)
 
     def _spelled(self, chunk: Chunk) -> RawPage:
         page = _spelled(chunk, len(self._query.columns))

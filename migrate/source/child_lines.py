@@ -26,6 +26,9 @@ from migrate.source.extract import Statements
 Groups = Sequence[Sequence[bytes]]
 """For each row of a page the lines of its children."""
 
+_AT_ONCE = 500
+"""Cells."""
+
 Gather = Callable[[Groups], list[bytes]]
 """From them to the bytes of one cell of each row."""
 
@@ -237,12 +240,12 @@ def groups_of(chunk: Chunk, width: int) -> list[Groups]:
 
 
 def with_cells(
-    lines: Sequence[bytes], groups: Sequence[Groups], gathers: Sequence[Gather], *, versioned: bool
+    lines: Sequence[bytes], cells: Sequence[Sequence[bytes]], *, versioned: bool
 ) -> list[bytes]:
     """
     Lines with one more cell of each collection, in front of the version.
     """
-    cells = [_escaped(gather(one)) for gather, one in zip(gathers, groups, strict=True)]
+    cells = [_escaped(one) for one in cells]
     if not versioned:
         return list(map(TAB.join, zip(lines, *cells, strict=True)))
     parted = (line.rpartition(TAB) for line in lines)
@@ -252,12 +255,16 @@ def with_cells(
     ]
 
 
-def _escaped(cells: list[bytes]) -> list[bytes]:
+def _escaped(cells: Sequence[bytes]) -> list[bytes]:
     """
-    Looked at all at once, since few have anything to escape.
+    Looked at many at once, since few have anything to escape.
     """
-    whole = b"".join(cells)
-    return cells if escaped(whole) is whole else list(map(escaped, cells))
+    found: list[bytes] = []
+    for start in range(0, len(cells), _AT_ONCE):
+        part = cells[start : start + _AT_ONCE]
+        whole = b"".join(part)
+        found += part if escaped(whole) is whole else map(escaped, part)
+    return found
 
 
 __all__ = ["ChildLines", "Gather", "Groups", "groups_of", "with_cells"]

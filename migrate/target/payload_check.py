@@ -166,7 +166,10 @@ def _signed(rest: bytes, at: int, width: int) -> int:
 
 
 def _tail_length(size: int) -> int:
-    return next(n for n in range(1, 6) if size < 1 << 7 * n)
+    length = 1
+    while size >> 7 * length:
+        length += 1
+    return length
 
 
 def _tail_value(tail: bytes) -> int:
