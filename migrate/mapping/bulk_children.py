@@ -21,7 +21,7 @@ from migrate.model.ports import ChildQuery
 from migrate.model.values import Kind
 
 AT_ONCE = 500
-"""Parents: what their children take is still in the processor's cache when it is read again."""
+"""Parents: so many go the slow way together where a cell of one of their children is odd."""
 
 _unsafe = re.compile(rb'[\x00-\x08\x0a-\x1f"\\]').search
 """What makes a line one to take apart; a tab in it is between two cells."""

@@ -26,9 +26,6 @@ from migrate.source.extract import Statements
 Groups = Sequence[Sequence[bytes]]
 """For each row of a page the lines of its children."""
 
-_AT_ONCE = 500
-"""Cells."""
-
 Gather = Callable[[Groups], list[bytes]]
 """From them to the bytes of one cell of each row."""
 
@@ -255,16 +252,12 @@ def with_cells(
     ]
 
 
-def _escaped(cells: Sequence[bytes]) -> list[bytes]:
+def _escaped(cells: Sequence[bytes]) -> Sequence[bytes]:
     """
-    Looked at many at once, since few have anything to escape.
+    Looked at all at once, since few have anything to escape.
     """
-    found: list[bytes] = []
-    for start in range(0, len(cells), _AT_ONCE):
-        part = cells[start : start + _AT_ONCE]
-        whole = b"".join(part)
-        found += part if escaped(whole) is whole else map(escaped, part)
-    return found
+    whole = b"".join(cells)
+    return cells if escaped(whole) is whole else list(map(escaped, cells))
 
 
 __all__ = ["ChildLines", "Gather", "Groups", "groups_of", "with_cells"]

@@ -75,7 +75,8 @@ class CopyLines:
         driver: Any = connection.connection.dbapi_connection
         values = prepared.construct_params(dict(parameters))
         with ClientCursor(driver) as cursor, cursor.copy(text, values):
-            # What it does not convert from an encoding that it has checked it checks here.
+            # The server has checked its texts when it took them in; of a database without an
+            # encoding, which takes anything, COPY checks each text that it prints.
             return Fetched(_received(driver.pgconn, most), sound=True)
 
     def cell(self, at: int, text: bytes) -> Cell:
