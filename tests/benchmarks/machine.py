@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,9 @@ def libraries() -> dict[str, str]:
     """
     Versions of Python and of the packages that a backfill spends its time in.
     """
-    # How it was compiled makes a tenth: which one it was says more than its version.
-    found = {"python": f"{platform.python_version()}, {os.path.realpath(sys.executable)}"}
+    # How it was compiled makes a tenth. Its path would say more, and the name of its user too.
+    build = f"built {platform.python_build()[1]} by {platform.python_compiler()}"
+    found = {"python": f"{platform.python_version()}, {build}"}
     for name in PACKAGES:
         try:
             found[name.lower()] = importlib.metadata.version(name)
