@@ -40,7 +40,7 @@ from migrate.target.fence import FenceState
 from migrate.target.health import unsafe
 from migrate.target.store import RedisTarget
 from migrate.workers.leftovers import Leftovers
-from migrate.workers.local import run_local
+from migrate.workers.local import Team
 from migrate.workers.stopping import Requested, StoppableClock, check
 from migrate.workers.work import Job
 
@@ -212,7 +212,7 @@ class Backfill:
             )
         )
         stack.enter_context(held(ledger, self._mapping.name))
-        yield from self._wet_run(ledger, source, target, compiled, table)
+        yield from self._wet_run(ledger, source, target, compiled, table, stack)
 
     # --- dry --------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Backfill:
             instant=_instant(source, self._mapping),
         )
         self._ready(self.report)
-        yield from run_local(job, self._requested, self._notify)
+        yield from Team(1).run(job, self._requested, self._notify)
         self.report.complete = True
 
     # --- wet --------------------------------------------------------------------------------
@@ -250,7 +250,9 @@ class Backfill:
         target: RedisTarget,
         compiled: CompiledMapping,
         table: Table,
+        stack: ExitStack,
     ) -> Iterator[Event]:
+        workers = 1 if self._request.limit is not None else self._request.workers
         self._refuse_unsafe(target)
         target.refuse_unfit(compiled.name, compiled.shape())
         extractor = source.extractor(compiled.query, table)
@@ -261,6 +263,7 @@ class Backfill:
                     opening,
                     revision=max(opening.revision, _revision_there(extractor, target, compiled)),
                 )
+            team = stack.enter_context(Team(workers))
             generation = _generation(extractor, [KeyRange()])
             fence = self._begin(ledger, target, compiled, opening, generation)
             last = self._resume(ledger, target, compiled, opening)
@@ -277,7 +280,7 @@ class Backfill:
             generation=generation,
             fence=fence,
             run=run,
-            workers=1 if self._request.limit is not None else self._request.workers,
+            workers=workers,
             limit=self._request.limit,
             adopt=self._request.adopt,
             instant=instant,
@@ -295,7 +298,7 @@ class Backfill:
             clock=self._clock,
             stop=lambda: check(self._requested),
         )
-        yield from self._execute(ledger, target, job, run, leftovers)
+        yield from self._execute(ledger, target, job, run, leftovers, team)
 
     def _refuse_unsafe(self, target: RedisTarget) -> None:
         for concern in unsafe(target.health()):
@@ -414,12 +417,18 @@ class Backfill:
         )
 
     def _execute(
-        self, ledger: Ledger, target: RedisTarget, job: Job, run: str, leftovers: Leftovers
+        self,
+        ledger: Ledger,
+        target: RedisTarget,
+        job: Job,
+        run: str,
+        leftovers: Leftovers,
+        team: Team,
     ) -> Iterator[Event]:
         status, code, error = HALTED, int(ExitCode.FAILED), None
         began = self._clock.now()
         try:
-            yield from self._rounds(ledger, target, job, run)
+            yield from self._rounds(ledger, target, job, run, team)
             self.report.complete = ledger.partitions_left(run) == 0
             if self.report.complete:
                 # An old record may hold the unique entry that a new one waits for.
@@ -433,12 +442,14 @@ class Backfill:
         finally:
             self._end(ledger, run, status, code, error, self._clock.now() - began)
 
-    def _rounds(self, ledger: Ledger, target: RedisTarget, job: Job, run: str) -> Iterator[Event]:
+    def _rounds(
+        self, ledger: Ledger, target: RedisTarget, job: Job, run: str, team: Team
+    ) -> Iterator[Event]:
         """
         Run the job, and again what a restart of the server may have lost meanwhile.
         """
         for _ in range(ROUNDS):
-            yield from run_local(job, self._requested, self._notify)
+            yield from team.run(job, self._requested, self._notify)
             server = target.identity().run_id
             lost = ledger.redo(run, unless_server=server) if server else 0
             if not lost or job.limit is not None:

@@ -12,11 +12,12 @@ import logging
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, cast
+from typing import Any, Self, cast
 
 from migrate.errors import ExitCode, MigrateError, Unexpected, WorkerDied
 from migrate.model.events import Event, Notify
@@ -41,47 +42,11 @@ SEVERITY = (
 """Which of several workers' errors is told; a stop comes last."""
 
 
-class Shared(Protocol):
-    """
-    What all workers of a run are handed; crosses process borders.
-    """
-
-    @property
-    def workers(self) -> int:
-        """
-        How many of them there are.
-        """
-
-
 FIRST = "worker-0"
 """The name of the worker that there always is."""
 
 Work = Callable[[Any, str, Requested, Notify], Iterator[Event]]
 """What one worker does; a function of a module, because it crosses process borders by its name."""
-
-
-def run_local(
-    job: Shared, requested: Requested, notify: Notify, work: Work = work
-) -> Iterator[Event]:
-    """
-    Run a job on `job.workers` processes.
-
-    Args:
-        work: What each of them does.
-
-        notify: Told before a wait of the one process that works in place; those of spawned
-            workers come as events.
-
-    Yields:
-        The events of all workers, in the order of their arrival.
-
-    Raises:
-        MigrateError: The gravest error of a worker, once all have ended.
-    """
-    if job.workers == 1:
-        yield from work(job, FIRST, requested, notify)
-    else:
-        yield from _Team(job, requested, work).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +55,102 @@ class _Worker:
     channel: Connection
 
 
-class _Team:
+class Team:
     """
-    Spawned workers, each with a channel of its own: a dead one blocks no other.
+    Who does the work of a run: one worker in place, or several that are spawned.
+
+    Spawned ones start when the block is entered and wait there for their job: starting takes
+    longer than planning. Each has a channel of its own, so that a dead one blocks no other.
+
+    Args:
+        workers: How many.
+
+        work: What each of them does.
     """
 
-    def __init__(self, job: Shared, requested: Requested, work: Work) -> None:
-        self._job = job
+    def __init__(self, workers: int, work: Work = work) -> None:
+        self._count = workers
         self._work = work
-        self._requested = requested
-        self._errors: list[MigrateError] = []
+        self._team: list[_Worker] = []
+        self._busy = False
         self._told = False
+        self._errors: list[MigrateError] = []
 
-    def run(self) -> Iterator[Event]:
-        context = multiprocessing.get_context("spawn")
-        team: list[_Worker] = []
+    def __enter__(self) -> Self:
+        if self._count > 1:
+            self._spawn()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end()
+
+    def run(self, job: Any, requested: Requested, notify: Notify) -> Generator[Event, None, None]:
+        """
+        Do a job; within the block, and another one behind it.
+
+        Args:
+            job: Crosses process borders.
+
+            notify: Told before a wait of the one worker that works in place; those of spawned
+                workers come as events.
+
+        Yields:
+            The events of all workers, in the order of their arrival.
+
+        Raises:
+            MigrateError: The gravest error of a worker, once all have ended.
+        """
+        if self._count == 1:
+            yield from self._work(job, FIRST, requested, notify)
+            return
+        if not self._team:
+            self._spawn()
+        self._busy, self._told, self._errors = True, False, []
         try:
-            for number in range(self._job.workers):
-                here, there = context.Pipe()
-                process = context.Process(
-                    target=_main,
-                    args=(self._job, f"worker-{number}", there, self._work),
-                    daemon=True,
-                )
-                process.start()
-                there.close()
-                team.append(_Worker(process, here))
-            yield from self._watch(team)
+            for worker in self._team:
+                with suppress(OSError):  # it has ended already, as its channel will tell
+                    worker.channel.send(job)
+            yield from self._watch(requested)
         finally:
-            self._tell_stop(team, ExitCode.TERMINATED)
-            for worker in team:
-                worker.process.join()
-                worker.channel.close()
+            self._end()
         if self._errors:
             raise min(self._errors, key=_severity)
 
-    def _watch(self, team: list[_Worker]) -> Iterator[Event]:
-        alive = {worker.channel: worker for worker in team}
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        try:
+            for number in range(self._count):
+                here, there = context.Pipe()
+                process = context.Process(
+                    target=_main, args=(f"worker-{number}", there, self._work), daemon=True
+                )
+                process.start()
+                there.close()
+                self._team.append(_Worker(process, here))
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """
+        End whoever is left, and wait for it.
+        """
+        team, self._team = self._team, []
+        if self._busy:
+            self._tell_stop(team, ExitCode.TERMINATED)
+        else:
+            # They wait for a job, and the end of their channel says that there is none.
+            for worker in team:
+                worker.channel.close()
+        self._busy = False
+        for worker in team:
+            worker.process.join()
+            worker.channel.close()
+
+    def _watch(self, requested: Requested) -> Iterator[Event]:
+        alive = {worker.channel: worker for worker in self._team}
         while alive:
-            code = self._requested()
+            code = requested()
             if code is not None or self._errors:
                 self._tell_stop(list(alive.values()), code or ExitCode.TERMINATED)
             for ready in wait(list(alive), timeout=POLL_S):
@@ -181,7 +203,7 @@ def _died(process: BaseProcess) -> WorkerDied:
     )
 
 
-def _main(job: Shared, worker: str, channel: Connection, work: Work) -> None:
+def _main(worker: str, channel: Connection, work: Work) -> None:
     """
     The life of a spawned worker.
     """
@@ -191,6 +213,10 @@ def _main(job: Shared, worker: str, channel: Connection, work: Work) -> None:
     # Pages are many objects without a cycle among them, and what was imported stays.
     gc.freeze()
     gc.set_threshold(COLLECTED_AT)
+    try:
+        job = channel.recv()
+    except EOFError:
+        return  # the parent is gone, or has no job after all
     try:
         for event in work(job, worker, _asked(channel), channel.send):
             channel.send(event)

@@ -27,7 +27,7 @@ from migrate.pipeline.scope import find_table, partitions_for
 from migrate.pipeline.verify import Tally
 from migrate.pipeline.verify_fields import Fields
 from migrate.pipeline.verify_seen import Seen
-from migrate.workers.local import run_local
+from migrate.workers.local import Team
 from migrate.workers.stopping import Requested
 from migrate.workers.verify_job import KIND, Bench, Request, VerifyJob, with_end, work
 from migrate.workers.verify_result import Told
@@ -94,9 +94,9 @@ class Verify:
         with ExitStack() as stack:
             bench = Bench.open(probe, self._requested, self._notify, stack)
             stack.enter_context(held(bench.ledger, self._mapping.name))
-            yield from self._run(bench)
+            yield from self._run(bench, stack)
 
-    def _run(self, bench: Bench) -> Iterator[Event]:
+    def _run(self, bench: Bench, stack: ExitStack) -> Iterator[Event]:
         began, started = time.monotonic(), time.time()
         state = self._state(bench)
         table = find_table(bench.source, self._mapping)
@@ -107,13 +107,14 @@ class Verify:
                 where={"mapping": compiled.name},
                 next_step=f"profile-migrate backfill {compiled.name}",
             )
+        team = stack.enter_context(Team(self._request.workers if self._is_whole else 1, work))
         epoch = _epoch(bench, compiled.name)
         run, rows = self._begin(bench, compiled, table, epoch)
         job = self._job(bench, table, state, run)
         bench = replace(bench, job=job)
         self._ready(rows)
         try:
-            for event in self._levels(bench, job):
+            for event in self._levels(bench, job, team):
                 self._throttled_s += event.seconds if isinstance(event, Throttled) else 0.0
                 yield event
         except Stopped as stop:
@@ -128,7 +129,14 @@ class Verify:
         self._keep(bench.ledger, run, state, epoch)
         self._end(bench.ledger, run, status, self.result["exit_code"], None, began)
 
-    def _levels(self, bench: Bench, job: VerifyJob) -> Iterator[Event]:
+    @property
+    def _is_whole(self) -> bool:
+        """
+        Whether every row is looked at.
+        """
+        return self._request.level in (Level.FULL, Level.DEEP)
+
+    def _levels(self, bench: Bench, job: VerifyJob, team: Team) -> Iterator[Event]:
         match job.level:
             case Level.COUNT:
                 yield from _counted(bench)
@@ -136,17 +144,17 @@ class Verify:
                 yield from _sampled(bench, self._request.sample or 1)
                 yield from bench.again()
             case _:
-                yield from self._both_ways(bench, job)
+                yield from self._both_ways(bench, job, team)
                 yield from bench.again()
 
-    def _both_ways(self, bench: Bench, job: VerifyJob) -> Iterator[Event]:
+    def _both_ways(self, bench: Bench, job: VerifyJob, team: Team) -> Iterator[Event]:
         """
         From SQL to Redis, and from Redis to SQL where that is not done.
         """
         done = {part["number"] for part in bench.ledger.parts_of(job.run) if part["done"]}
         job = replace(job, counts=BACK not in done)
         found = None
-        for event in run_local(job, self._requested, self._notify, work):
+        for event in team.run(job, self._requested, self._notify):
             if isinstance(event, KeysCounted):
                 found = Seen.of(job.run, [event.seen])
             else:
@@ -214,8 +222,8 @@ class Verify:
             return last.id, last.rows_estimated
         rows = bench.source.count(compiled.query, estimate=request.level is not Level.COUNT)
         with closing(bench.source.extractor(compiled.query, table)) as extractor:
-            whole = request.level in (Level.FULL, Level.DEEP)
-            ranges = extractor.split(partitions_for(rows, request.workers)) if whole else []
+            parts = partitions_for(rows, request.workers)
+            ranges = extractor.split(parts) if self._is_whole else []
         run = ledger.begin_run(
             compiled.name,
             kind=KIND,
