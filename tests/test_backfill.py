@@ -4,6 +4,7 @@ The main job as a user runs it: rows of a real SQL store into a real Redis, and 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -335,9 +336,26 @@ def test_the_second_of_two_backfills_is_told_who_holds_the_mapping(project: Proj
         assert until_exit(first).exit == 0
 
 
+def to_parent(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """
+    As `kill` sends it.
+    """
+    process.send_signal(number)
+
+
+def to_all(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """
+    As a terminal sends SIGINT, and a service manager SIGTERM.
+    """
+    os.killpg(process.pid, number)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("send", [to_parent, to_all])
 def test_ctrl_c_ends_after_the_chunk_and_the_same_command_continues(
-    project: Project, redis_server: RedisServer
+    project: Project,
+    redis_server: RedisServer,
+    send: Callable[[subprocess.Popen[str], signal.Signals], None],
 ) -> None:
     """
     Stopped by SIGINT the run exits 130 with its progress saved, by SIGTERM 143.
@@ -347,7 +365,7 @@ def test_ctrl_c_ends_after_the_chunk_and_the_same_command_continues(
         done = project.rows_done()
         with project.started("backfill", "user_profiles", "--workers", "2") as process:
             project.wait_for_rows(done + 1)
-            process.send_signal(number)
+            send(process, number)
             ended = until_exit(process)
         assert ended.exit == code
         assert "Run the same command to continue." in ended.err

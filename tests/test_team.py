@@ -5,6 +5,8 @@ Workers that are spawned before there is a job: whatever becomes of the job, non
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from contextlib import closing
 
 import pytest
 
-from migrate.errors import Stopped, WorkerDied
+from migrate.errors import ExitCode, Stopped, WorkerDied
 from migrate.model.events import Event, Notify, PartitionDone, silent
 from migrate.workers.local import Team
 from migrate.workers.stopping import Requested, check
@@ -96,6 +98,47 @@ def test_a_worker_that_died_waiting_is_told() -> None:
             list(team.run(10, never, silent))
 
 
+def test_ctrl_c_while_workers_start_is_left_to_the_parent(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """
+    The terminal sends it to all of them, also to those that are still being imported.
+    """
+    with Team(2, number_of) as team:
+        tell_all(signal.SIGINT)
+        found = list(team.run(10, never, silent))
+
+    assert set(found) == {PartitionDone(10), PartitionDone(11)}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_service_that_is_stopped_is_no_failure(
+    capfd: pytest.CaptureFixture[str], *, started: bool
+) -> None:
+    """
+    SIGTERM goes to all processes of a service: workers stop as their parent does, 143.
+    """
+    with Team(2, until_stopped) as team, closing(team.run(10, never, silent)) as events:
+        if started:
+            assert [next(events), next(events)] == [PartitionDone(10)] * 2
+        tell_all(signal.SIGTERM)
+        with pytest.raises(Stopped) as stopped:
+            list(events)
+
+    assert stopped.value.exit_code == ExitCode.TERMINATED
+    assert capfd.readouterr() == ("", "")
+
+
+def tell_all(number: signal.Signals) -> None:
+    """
+    Send a signal to every worker.
+    """
+    for process in multiprocessing.active_children():
+        assert process.pid is not None
+        os.kill(process.pid, number)
+
+
 def test_a_stop_reaches_all_workers() -> None:
     """
     Asked for by the parent, or by whoever listens no longer.
@@ -133,3 +176,27 @@ def test_workers_without_a_parent_end() -> None:
         rest, _ = parent.communicate(timeout=30)
 
     assert (waiting, rest) == ("2 wait\n", "")
+
+
+FIRST_OF_ALL = """
+import multiprocessing, os, signal
+from migrate.model.events import silent
+from migrate.workers.local import Team
+from tests.test_team import never, number_of
+if __name__ == "__main__":
+    with Team(2, number_of) as team:
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGINT)
+        print(len(list(team.run(10, never, silent))), "done")
+"""
+
+
+def test_the_first_worker_of_a_program_is_spared_as_well() -> None:
+    """
+    With it Python starts a process of its own, which lets signals through again.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_OF_ALL], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (ran.stdout, ran.stderr) == ("2 done\n", "")

@@ -238,7 +238,8 @@ class Backfill:
             instant=_instant(source, self._mapping),
         )
         self._ready(self.report)
-        yield from Team(1).run(job, self._requested, self._notify)
+        with Team(1) as team:
+            yield from team.run(job, self._requested, self._notify)
         self.report.complete = True
 
     # --- wet --------------------------------------------------------------------------------

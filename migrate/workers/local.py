@@ -1,34 +1,26 @@
 """
 The local executor: one process works in place, several are spawned and watched.
 
-A worker that dies takes its chunk with it and nothing else; a worker whose parent dies stops at
-its next chunk.
+A worker that dies takes its chunk with it and nothing else.
 """
 
 from __future__ import annotations
 
-import gc
-import logging
 import multiprocessing
 import signal
-import traceback
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Self, cast
 
-from migrate.errors import ExitCode, MigrateError, Unexpected, WorkerDied
+from migrate.errors import ExitCode, MigrateError, WorkerDied
 from migrate.model.events import Event, Notify
+from migrate.workers.spawned import POLL_S, STOPPING, Work, live
 from migrate.workers.stopping import Requested
 from migrate.workers.work import work
-
-POLL_S = 0.2
-"""How often the parent looks whether a stop was asked for."""
-
-COLLECTED_AT = 50_000
-"""Objects that a worker makes more than it drops, before Python looks for cycles among them."""
 
 SEVERITY = (
     ExitCode.AMBIGUOUS,
@@ -44,9 +36,6 @@ SEVERITY = (
 
 FIRST = "worker-0"
 """The name of the worker that there always is."""
-
-Work = Callable[[Any, str, Requested, Notify], Iterator[Event]]
-"""What one worker does; a function of a module, because it crosses process borders by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +111,10 @@ class Team:
             for number in range(self._count):
                 here, there = context.Pipe()
                 process = context.Process(
-                    target=_main, args=(f"worker-{number}", there, self._work), daemon=True
+                    target=live, args=(f"worker-{number}", there, self._work), daemon=True
                 )
-                process.start()
+                with _held_back():
+                    process.start()
                 there.close()
                 self._team.append(_Worker(process, here))
         except BaseException:
@@ -190,6 +180,22 @@ class Team:
                 continue  # it has ended already
 
 
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """
+    Keep `STOPPING` waiting, also in a process that is started meanwhile, until that can hear them.
+
+    While it is being imported it would die of one, with a trace.
+    """
+    # With the first process Python starts one of its own, and lets signals through behind it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _severity(error: MigrateError) -> int:
     code = ExitCode(error.exit_code)
     return SEVERITY.index(code) if code in SEVERITY else len(SEVERITY)
@@ -200,73 +206,4 @@ def _died(process: BaseProcess) -> WorkerDied:
         "A worker process ended without a word.",
         where={"worker": process.name, "exit": process.exitcode},
         next_step="Run the same command again: it continues after the last saved chunk.",
-    )
-
-
-def _main(worker: str, channel: Connection, work: Work) -> None:
-    """
-    The life of a spawned worker.
-    """
-    # The terminal sends Ctrl-C to the whole group; only the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _be_silent()
-    # Pages are many objects without a cycle among them, and what was imported stays.
-    gc.freeze()
-    gc.set_threshold(COLLECTED_AT)
-    try:
-        job = channel.recv()
-    except EOFError:
-        return  # the parent is gone, or has no job after all
-    try:
-        for event in work(job, worker, _asked(channel), channel.send):
-            channel.send(event)
-        channel.send(None)
-    except (BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone, and with it everybody who wants to know
-    except MigrateError as error:
-        channel.send(error)
-    except Exception as bug:  # noqa: BLE001 - the parent tells it; nobody else is there to
-        channel.send(_bug(bug))
-
-
-def _be_silent() -> None:
-    """
-    Keep what drivers log and warn of off standard error: such lines may hold values.
-
-    Without a handler Python would print them, traces and messages of servers included.
-    """
-    logging.getLogger().addHandler(logging.NullHandler())
-    logging.captureWarnings(capture=True)
-
-
-def _asked(channel: Connection) -> Callable[[], int | None]:
-    """
-    Whether the parent asked to stop; a parent that died asks too.
-    """
-    code: int | None = None
-
-    def requested() -> int | None:
-        nonlocal code
-        if code is None and channel.poll():
-            try:
-                code = int(channel.recv())
-            except (EOFError, OSError):
-                code = ExitCode.TERMINATED
-        return code
-
-    return requested
-
-
-def _bug(bug: Exception) -> Unexpected:
-    """
-    A foreign exception without its text, which may hold values.
-    """
-    frames = traceback.extract_tb(bug.__traceback__)
-    return Unexpected(
-        "A worker met a bug in this program.",
-        where={
-            "exception": type(bug).__name__,
-            "trace": " < ".join(f"{frame.filename}:{frame.lineno}" for frame in frames[::-1]),
-        },
-        next_step="This is a bug: please report it with the line above.",
     )
