@@ -33,7 +33,6 @@ SEVERITY = (
 )
 """Which of several workers' errors is told; a stop comes last."""
 
-
 FIRST = "worker-0"
 """The name of the worker that there always is."""
 
@@ -61,8 +60,6 @@ class Team:
         self._count = workers
         self._work = work
         self._team: list[_Worker] = []
-        self._busy = False
-        self._told = False
         self._errors: list[MigrateError] = []
 
     def __enter__(self) -> Self:
@@ -94,7 +91,7 @@ class Team:
             return
         if not self._team:
             self._spawn()
-        self._busy, self._told, self._errors = True, False, []
+        self._errors = []
         try:
             for worker in self._team:
                 with suppress(OSError):  # it has ended already, as its channel will tell
@@ -124,25 +121,26 @@ class Team:
     def _end(self) -> None:
         """
         End whoever is left, and wait for it.
+
+        The end of its channel tells it that nobody wants its work, or has any for it. It could not
+        be waited for otherwise: nobody reads what it still has to say.
         """
         team, self._team = self._team, []
-        if self._busy:
-            self._tell_stop(team, ExitCode.TERMINATED)
-        else:
-            # They wait for a job, and the end of their channel says that there is none.
-            for worker in team:
-                worker.channel.close()
-        self._busy = False
+        for worker in team:
+            worker.channel.close()
         for worker in team:
             worker.process.join()
-            worker.channel.close()
 
     def _watch(self, requested: Requested) -> Iterator[Event]:
         alive = {worker.channel: worker for worker in self._team}
+        told = False
         while alive:
             code = requested()
-            if code is not None or self._errors:
-                self._tell_stop(list(alive.values()), code or ExitCode.TERMINATED)
+            if not told and (code is not None or self._errors):
+                told = True
+                for channel in alive:
+                    with suppress(OSError):
+                        channel.send(code or ExitCode.TERMINATED)
             for ready in wait(list(alive), timeout=POLL_S):
                 channel = cast("Connection", ready)
                 message = self._receive(alive[channel])
@@ -168,16 +166,6 @@ class Team:
             return None
         event: Event = message
         return event
-
-    def _tell_stop(self, team: list[_Worker], code: int) -> None:
-        if self._told:
-            return
-        self._told = True
-        for worker in team:
-            try:
-                worker.channel.send(code)
-            except OSError:
-                continue  # it has ended already
 
 
 @contextmanager
