@@ -26,6 +26,7 @@ from tests.benchmarks.processes import Failed, Took
 from tests.benchmarks.ratios import ratios
 from tests.benchmarks.records import Different, expected, write_ready
 from tests.benchmarks.report import charted
+from tests.benchmarks.servers import version_of
 from tests.servers import RedisServer, SqliteDatabase
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -313,3 +314,14 @@ def test_a_pipe_of_programs_is_run_to_its_end(tmp_path: Path):
     assert took.seconds > 0
     with pytest.raises(Failed, match="no such thing"):
         processes.run([python, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_a_version_holds_no_path(tmp_path: Path) -> None:
+    """
+    A path may hold the name of a person, and results are handed on.
+    """
+    wrapper = tmp_path / "mariadbd"
+    wrapper.write_text("#!/bin/sh\necho '/home/somebody/bin/mariadbd  Ver 10.11.18 for Linux'\n")
+    wrapper.chmod(0o755)
+
+    assert version_of(wrapper) == "mariadbd Ver 10.11.18 for Linux"

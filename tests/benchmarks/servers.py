@@ -86,11 +86,15 @@ def program(name: str, *elsewhere: Path) -> Path:
 
 def version_of(executable: Path) -> str:
     """
-    What a program says when asked for its version, in one line.
+    What a program says when asked for its version, in one line and without paths.
+
+    It may name another one than was asked: of what a wrapper runs, or a link leads to.
     """
     said = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False)
     lines = (said.stdout or said.stderr).strip().splitlines()
-    return lines[0].replace(str(executable), executable.name) if lines else "unknown"
+    if not lines:
+        return "unknown"
+    return " ".join(Path(word).name if word.startswith("/") else word for word in lines[0].split())
 
 
 @dataclass(slots=True)
